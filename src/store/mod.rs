@@ -196,11 +196,16 @@ fn window_seconds(settings: &StoreSettings) -> u64 {
     whole.saturating_add(begun).max(1)
 }
 
+/// What an account of this version begins with.
+fn version_prefix(version: u64) -> String {
+    format!("{{\"v\":{version},")
+}
+
 /// Whether a stored account has this version, told by its first bytes as `commit.lua` tells it.
 fn holds_version(stored: Option<&[u8]>, version: u64) -> bool {
     match stored {
         None => version == 0,
-        Some(json) => version != 0 && json.starts_with(format!("{{\"v\":{version},").as_bytes()),
+        Some(json) => version != 0 && json.starts_with(version_prefix(version).as_bytes()),
     }
 }
 
