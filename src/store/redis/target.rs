@@ -92,7 +92,7 @@ impl Target {
             .build()
             .map_err(|error| unreadable(&error.to_string()))?;
         Ok(Self::Cluster {
-            client,
+            client: Box::new(client),
             nodes: nodes.to_owned(),
         })
     }
