@@ -456,6 +456,7 @@ fn a_cluster_that_is_down_is_away_and_wrong_credentials_there_are_broken() {
     node.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     until_back(|| store.probe());
     use_every_call(&mut store);
-    let wrong = open(&format!("redis-cluster://:wr0ng@127.0.0.1:{}", node.port())).probe();
-    assert_broken(wrong, "password");
+    let at = |login: &str| open(&format!("redis-cluster://{login}127.0.0.1:{}", node.port())).probe();
+    assert_broken(at(":wr0ng@"), "check the user and password");
+    assert_broken(at(""), "wants a password");
 }

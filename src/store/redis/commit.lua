@@ -34,50 +34,63 @@ if n_receipts > 0 then
   end
 end
 
-for from = published, receipts - 1, CHUNK do
-  call('HDEL', outbox, unpack(ARGV, from, math.min(from + CHUNK, receipts) - 1))
-end
-
-for i = 1, #KEYS - account do
-  local expected = ARGV[accounts + 2 * i - 2]
-  -- An absent key reads as '', so one byte more than nothing tells whether there is an account.
-  if call('GETRANGE', KEYS[account + i], 0, math.max(#expected, 1) - 1) ~= expected then
-    return 0
+-- Whether an account has another version than expected, or a receipt is there.
+local function refused()
+  for i = 1, #KEYS - account do
+    local expected = ARGV[accounts + 2 * i - 2]
+    -- An absent key reads as '', so one byte more than nothing tells whether there is an account.
+    if call('GETRANGE', KEYS[account + i], 0, math.max(#expected, 1) - 1) ~= expected then
+      return true
+    end
   end
-end
-
-for _, generation in ipairs({ current, before }) do
-  for from = receipts, values - 1, CHUNK do
-    local found = call('HMGET', generation, unpack(ARGV, from, math.min(from + CHUNK, values) - 1))
-    for i = 1, #found do
-      if found[i] then
-        return 0
+  for _, generation in ipairs({ current, before }) do
+    for from = receipts, values - 1, CHUNK do
+      local found = call('HMGET', generation, unpack(ARGV, from, math.min(from + CHUNK, values) - 1))
+      for i = 1, #found do
+        if found[i] then
+          return true
+        end
       end
     end
   end
+  return false
 end
 
--- The outbox comes first: nothing has looked at it yet, and if it were not a hash, this is the last
--- moment at which an error leaves nothing behind.
-for from = fields, accounts - 1, CHUNK do
-  call('HSET', outbox, unpack(ARGV, from, math.min(from + CHUNK, accounts) - 1))
+local function clear_published()
+  for from = published, receipts - 1, CHUNK do
+    call('HDEL', outbox, unpack(ARGV, from, math.min(from + CHUNK, receipts) - 1))
+  end
+end
+
+-- A script that fails half-way stays half done. So every key is read before the first write, which
+-- fails if it is of another type. And the first write is one that a full server refuses: once a script
+-- has written something, here by clearing, Redis lets it go on beyond its memory.
+call('HLEN', outbox)
+if refused() then
+  clear_published()
+  return 0
+end
+
+for i = 1, #KEYS - account do
+  call('SET', KEYS[account + i], ARGV[accounts + 2 * i - 1])
 end
 
 for from = 0, n_receipts - 1, CHUNK / 2 do
-  local pairs_of_chunk, n = {}, 0
+  local fields_and_values, n = {}, 0
   for i = from, math.min(from + CHUNK / 2, n_receipts) - 1 do
-    pairs_of_chunk[n + 1] = ARGV[receipts + i]
-    pairs_of_chunk[n + 2] = ARGV[values + i]
+    fields_and_values[n + 1] = ARGV[receipts + i]
+    fields_and_values[n + 2] = ARGV[values + i]
     n = n + 2
   end
-  call('HSET', current, unpack(pairs_of_chunk))
+  call('HSET', current, unpack(fields_and_values))
 end
 if n_receipts > 0 and call('TTL', current) < 0 then
   -- Looked at until the generation after it has ended; an hour more for clocks that differ.
   call('EXPIREAT', current, string.format('%.0f', (claimed + 2) * window + 3600))
 end
 
-for i = 1, #KEYS - account do
-  call('SET', KEYS[account + i], ARGV[accounts + 2 * i - 1])
+clear_published()
+for from = fields, accounts - 1, CHUNK do
+  call('HSET', outbox, unpack(ARGV, from, math.min(from + CHUNK, accounts) - 1))
 end
 return 1

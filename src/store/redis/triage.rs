@@ -67,6 +67,11 @@ impl From<RedisError> for Trouble {
             ErrorKind::AuthenticationFailed => {
                 by_code("WRONGPASS", "the server refused the user or the password")
             }
+            // A cluster's nodes are asked in turn, and their refusals come as one error.
+            ErrorKind::Io if error.to_string().contains("AuthenticationFailed") => {
+                by_code("WRONGPASS", "every node refused the user or the password")
+            }
+            ErrorKind::Io if error.to_string().contains("NOAUTH") => by_code("NOAUTH", "on every node"),
             ErrorKind::Io if error.is_timeout() => Self::lost("no answer from Redis in time".into()),
             ErrorKind::Client | ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => {
                 Self::broken(error.to_string())
@@ -100,7 +105,7 @@ fn by_code(code: &str, detail: &str) -> Trouble {
         )),
         "WRONGPASS" => Trouble::broken(format!("check the user and password in the store's URL ({said})")),
         "NOPERM" => Trouble::broken(format!(
-            "the Redis user lacks a permission; accrual needs `~accrual:* +@read +@write +@scripting +info` ({said})"
+            "the Redis user lacks a permission; accrual needs `~accrual:* +@read +@write +@scripting +info +time` ({said})"
         )),
         "WRONGTYPE" => Trouble::broken(format!(
             "a key under `accrual:` is not what accrual made it; does another program write there? ({said})"
@@ -135,6 +140,9 @@ fn by_text(detail: &str) -> Trouble {
     ];
     if passing.iter().any(|text| detail.contains(text)) {
         return Trouble::lost(detail.to_owned());
+    }
+    if detail.contains("The user executing the script can't") {
+        return by_code("NOPERM", detail);
     }
     if detail.contains("without any password configured") {
         return Trouble::broken(format!(
