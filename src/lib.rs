@@ -5,6 +5,7 @@
 //! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
 //! ties them), and what a person touches: [`config`], [`http`], [`metrics`], [`commands`].
 
+pub mod config;
 pub mod log;
 pub mod programme;
 pub mod store;
