@@ -8,5 +8,7 @@
 pub mod config;
 pub mod log;
 pub mod programme;
+mod spelling;
 pub mod store;
 pub mod types;
+pub mod yaml;
