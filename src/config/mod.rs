@@ -4,16 +4,24 @@
 //! `ACCRUAL_BATCH__MAX_WAIT`, the common ones have a flag. A flag wins over the environment, the
 //! environment over the file. A value of [`Config`] holds its own rules: no caller checks it again.
 
+mod kafka;
+mod overlay;
+mod read;
 mod secret;
 mod store;
+mod topics;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::types::{Buckets, TopicName};
+use crate::yaml::{self, Collector, Node, Problems, Value, shown};
 
+pub use overlay::Override;
 pub use secret::{Secret, Secretable};
 pub use store::StoreAddress;
 
@@ -55,6 +63,72 @@ pub struct Config {
     pub limits: Limits,
     /// When so many records are broken that taking more would only hide it.
     pub poison: Option<Poison>,
+}
+
+impl Config {
+    /// Reads the settings from a file, if one is named, then the environment, then flags.
+    ///
+    /// Paths in the file are relative to its folder, others to the working directory. Variables
+    /// whose name does not start with `ACCRUAL_` are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once, each with the line, variable or flag that it comes from.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        overrides: &[Override],
+    ) -> Result<Self, Problems> {
+        let (name, text) = match file {
+            Some(path) => (path.display().to_string(), read_text(path)?),
+            None => Default::default(),
+        };
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        let collector = Collector::new(&name, &text);
+        let parsed = yaml::parse(&text, &collector);
+        let is_readable = collector.is_empty();
+        if !is_readable && secret::may_hold_one(&text) {
+            collector.hide_all();
+        }
+        let mut root = parsed
+            .filter(|node| !node.is_null())
+            .unwrap_or_else(Node::empty_map);
+        secret::hide(&root, &collector);
+        overlay::environment(&mut root, environment, &collector);
+        overlay::flags(&mut root, overrides, &collector);
+        // Without the file's settings, every one would be reported as missing.
+        let config = if is_readable {
+            read::config(&Value::root(&root, "the settings", &collector), folder)
+        } else {
+            None
+        };
+        collector.finish(config)
+    }
+}
+
+/// The text of a file that is no larger than is read.
+pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
+    let cannot = |why: String| {
+        Problems::one(format!(
+            "cannot read {}: {why}",
+            shown(&path.display().to_string())
+        ))
+    };
+    let file = std::fs::File::open(path).map_err(|error| cannot(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let most = u64::try_from(yaml::MAX_BYTES).unwrap_or(u64::MAX);
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot(error.to_string()))?;
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(cannot(format!("it has more than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        cannot(format!(
+            "byte {} is not UTF-8",
+            error.utf8_error().valid_up_to() + 1
+        ))
+    })
 }
 
 /// How to reach the brokers.
@@ -152,3 +226,6 @@ pub struct Poison {
     /// Over how many of the last records the share is taken.
     pub records: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,3 +23,5 @@ pub use units::{CalendarSpan, parse_duration};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::golden;

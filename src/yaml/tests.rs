@@ -1,5 +1,15 @@
 use super::*;
 
+/// Compares with a file that holds what is expected; `ACCRUAL_TEST_BLESS=1` writes it instead.
+pub(crate) fn golden(file: &str, actual: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("ACCRUAL_TEST_BLESS").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(actual, expected, "{file}");
+}
+
 /// What is reported for a text that `read` is given the root of.
 fn problems(text: &str, read: impl FnOnce(&Value<'_>)) -> String {
     let collector = Collector::new("x.yaml", text);
@@ -218,15 +228,15 @@ fn a_key_that_nobody_knows_is_named_with_the_one_that_was_meant() {
 #[test]
 fn a_value_of_the_wrong_kind_is_named_with_the_right_one() {
     type Getter = fn(&Value<'_>);
-    let whole: Getter = |value| _ = (value.whole(1..=64_usize));
-    let decimal: Getter = |value| _ = (value.decimal("a number above 0", |number| number > 0.into()));
-    let duration: Getter = |value| _ = (value.duration("1s", "30d"));
-    let period: Getter = |value| _ = (value.period());
-    let choice: Getter = |value| _ = (value.choice(&[("day", 1), ("week", 2), ("ever", 3)]));
+    let whole: Getter = |value| _ = value.whole(1..=64_usize);
+    let decimal: Getter = |value| _ = value.decimal("a number above 0", |number| number > 0.into());
+    let duration: Getter = |value| _ = value.duration("1s", "30d");
+    let period: Getter = |value| _ = value.period();
+    let choice: Getter = |value| _ = value.choice(&[("day", 1), ("week", 2), ("ever", 3)]);
     let text: Getter = |value| _ = value.text();
-    let list: Getter = |value| _ = (value.list("an entry"));
-    let map: Getter = |value| _ = (value.any_map());
-    let one_or_list: Getter = |value| _ = (value.one_or_list("an entry"));
+    let list: Getter = |value| _ = value.list("an entry");
+    let map: Getter = |value| _ = value.any_map();
+    let one_or_list: Getter = |value| _ = value.one_or_list("an entry");
     for (written, getter, expected) in [
         ("0", whole, "`v` must be a whole number from 1 to 64, not `0`"),
         ("65", whole, "`v` must be a whole number from 1 to 64, not `65`"),
