@@ -4,6 +4,8 @@
 //! everything that is wrong with it at once. A value of these types holds its own rules: no caller
 //! checks them again.
 
+pub mod condition;
+
 use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
