@@ -5,13 +5,11 @@
 //! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
 //! ties them), and what a person touches: [`config`], [`http`], [`metrics`], [`commands`].
 
-pub mod account;
-pub mod entry;
-pub mod event;
-pub mod lane;
+pub mod config;
 pub mod log;
 pub mod metrics;
 pub mod programme;
-pub mod rules;
+mod spelling;
 pub mod store;
 pub mod types;
+pub mod yaml;
