@@ -1,0 +1,11 @@
+//! accrual runs a shop's loyalty programme as a Kafka worker: events in, points and tiers out, each
+//! event exactly once. The map of the crate; `ARCHITECTURE.md` tells how the parts work together.
+//!
+//! Pure (no clock, no I/O, no async): [`types`], [`event`], [`programme`], [`rules`], [`account`],
+//! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
+//! ties them), and what a person touches: [`config`], [`http`], [`metrics`], [`commands`].
+
+pub mod log;
+pub mod programme;
+pub mod store;
+pub mod types;

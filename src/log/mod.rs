@@ -1,0 +1,147 @@
+//! The log that events come from and results go to, in the domain's words. Kafka for production,
+//! memory (with transactions, generations and fencing) for the simulation; both pass the contract in
+//! `tests/log_contract.rs`.
+//!
+//! One [`Log`] belongs to one lane: it is one member of the consumer group and one transactional
+//! producer.
+
+pub mod kafka;
+pub mod memory;
+
+use std::time::Duration;
+
+use crate::types::{Coordinates, TopicName, TopicPartition};
+
+/// A record as it came, its bytes untouched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Where it stands.
+    pub at: Coordinates,
+    /// When it was published, in milliseconds since 1970, if the log knows.
+    pub published_ms: Option<i64>,
+    /// Its key, if any.
+    pub key: Option<Vec<u8>>,
+    /// Its payload; nothing for a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<Header>,
+}
+
+/// A record's header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value, if any.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A record to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutRecord {
+    /// The topic; the key decides the partition.
+    pub topic: TopicName,
+    /// The member, or the key as it came for a dead letter.
+    pub key: Option<Vec<u8>>,
+    /// The payload.
+    pub payload: Option<Vec<u8>>,
+    /// Headers, in order.
+    pub headers: Vec<Header>,
+}
+
+/// A partition that this lane has just been given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The group's committed offset (the next to be read) with its metadata, if there is one.
+    pub committed: Option<(i64, String)>,
+    /// The lowest offset that still exists.
+    pub low_watermark: i64,
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum Polled {
+    /// Records, in offset order within each partition. May be empty.
+    Records(Vec<Record>),
+    /// The group was rebalanced: this lane now owns just these partitions, at their committed
+    /// offsets. Whatever it had polled before is no longer its business.
+    Assigned(Vec<Assigned>),
+}
+
+/// The next offset to read of a partition, to be committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset after the last processed.
+    pub next: i64,
+    /// Goes with the offset; holds the start of the range that is processed without a gap.
+    pub metadata: String,
+}
+
+/// Why the log could not do what was asked, by what follows from it.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The same call again may work.
+    #[error("the log is away: {0}")]
+    Retriable(String),
+    /// The transaction must be aborted; the producer lives.
+    #[error("the transaction must be aborted: {0}")]
+    Abortable(String),
+    /// The producer must be replaced: it is broken, or what became of the transaction is unknown.
+    #[error("the producer must be replaced: {0}")]
+    ProducerLost(String),
+    /// Another worker runs under this lane's transactional id; this one must end.
+    #[error("another worker took over this lane's transactional id: {0}")]
+    Fenced(String),
+    /// It will not work by itself: authorization, unknown topic, invalid settings.
+    #[error("the log refuses to work: {0}")]
+    Broken(String),
+    /// The process was told to die here (simulation only).
+    #[error("crashed on purpose")]
+    Crash,
+}
+
+/// The log, for one lane. Blocking. Between [`Log::begin`] and [`Log::commit`] or [`Log::abort`] it
+/// never polls the consumer, so that no rebalance happens inside a transaction.
+pub trait Log {
+    /// Waits for records until there are `max_events` or `max_wait` has passed since the call.
+    /// A rebalance ends the wait at once and drops what was gathered.
+    fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError>;
+
+    /// Stays a member of the group while the lane cannot work: takes no records for up to `wait`.
+    /// A rebalance is returned as by [`Log::poll`]; else nothing.
+    fn keep_alive(&mut self, wait: Duration) -> Result<Option<Vec<Assigned>>, LogError>;
+
+    /// Begins a transaction.
+    fn begin(&mut self) -> Result<(), LogError>;
+
+    /// Adds records to the transaction. Waits while the producer's queue is full.
+    fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError>;
+
+    /// Adds the consumed positions to the transaction, with the group's metadata, so that a lane
+    /// whose partitions were given away is refused.
+    fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError>;
+
+    /// Commits the transaction.
+    fn commit(&mut self) -> Result<(), LogError>;
+
+    /// Aborts the transaction.
+    fn abort(&mut self) -> Result<(), LogError>;
+
+    /// Destroys the producer and makes a new one under the same id, which ends what the old one may
+    /// have left undone.
+    fn replace_producer(&mut self) -> Result<(), LogError>;
+
+    /// Goes back to the committed offsets of the partitions owned now, as if they had just been
+    /// assigned.
+    fn rewind(&mut self) -> Result<Vec<Assigned>, LogError>;
+
+    /// Whether every partition owned now has been read to its end and an assignment was received.
+    fn caught_up(&self) -> bool;
+
+    /// Leaves the group, so that others take over at once.
+    fn leave(&mut self);
+}

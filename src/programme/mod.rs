@@ -1,0 +1,149 @@
+//! The loyalty programme: what earns, how much, for whom.
+//!
+//! The types here are what a validated programme is; [`parse`] makes them from YAML and says
+//! everything that is wrong with it at once. A value of these types holds its own rules: no caller
+//! checks them again.
+
+use std::collections::HashMap;
+
+use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
+
+use crate::types::{EventType, Points, RuleId, TierId};
+
+/// A whole programme, validated.
+#[derive(Debug)]
+pub struct Programme {
+    /// The programme's name; part of every award's id, so it must not change in a deployment's life.
+    pub name: String,
+    /// Names the content of the file: the first 12 hex digits of its hash.
+    pub version: String,
+    /// Days, months and years are those of this zone.
+    pub zone: TimeZone,
+    /// ISO 4217 code that every amount must be in.
+    pub currency: String,
+    /// How fractions of a point become whole points, once on each entry.
+    pub rounding: Rounding,
+    /// The levels that members rise through, if the programme has any.
+    pub tiers: Option<Tiers>,
+    /// All rules, in the order of the file.
+    pub rules: Vec<Rule>,
+    /// Indexes into `rules` by event type, so that an event meets only rules that it could match.
+    pub by_type: HashMap<EventType, Vec<usize>>,
+}
+
+/// How fractions of a point become whole points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rounding {
+    /// Toward zero for what is earned: 1.99 is 1.
+    Floor,
+    /// To the nearest, halves up: 1.5 is 2.
+    HalfUp,
+    /// Up: 1.01 is 2.
+    Ceil,
+}
+
+/// The levels of membership and what is measured to reach them.
+#[derive(Debug)]
+pub struct Tiers {
+    /// Over which time earned points count toward a level.
+    pub window: Window,
+    /// At least one; `from` ascends strictly and the first is reached from 0.
+    pub levels: Vec<Level>,
+}
+
+/// Over which time earned points count toward a level.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// Since the member's first event.
+    Lifetime,
+    /// The month of the event and as many before it as make this number, as calendar months.
+    Months(u16),
+}
+
+/// One level.
+#[derive(Debug)]
+pub struct Level {
+    /// Its name in entries, tier changes and accounts.
+    pub id: TierId,
+    /// The measure from which a member has it.
+    pub from: Points,
+    /// What a point of base is multiplied by; 1 pays nothing more.
+    pub earn: Decimal,
+    /// What it gives beside points, shown to the member.
+    pub benefits: Vec<String>,
+}
+
+/// Pays points for an event type. Always on.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name in entries and metrics; unique in the programme.
+    pub id: RuleId,
+    /// The event type that it pays for.
+    pub on: EventType,
+    /// Whether it pays once on the event or once on every item of an order.
+    pub each: Each,
+    /// What must hold for it to pay.
+    pub when: Option<condition::Condition>,
+    /// How much it pays.
+    pub earn: Earn,
+    /// What it never exceeds; all of them hold.
+    pub limits: Vec<Limit>,
+}
+
+/// What a rule looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Each {
+    /// The event as a whole.
+    Event,
+    /// Every item of `data.items` by itself; `item` is bound in the condition.
+    Item,
+}
+
+/// How much a rule pays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Earn {
+    /// These points each time.
+    Fixed(Points),
+    /// `amount / per × points`, rounded once on the whole. The amount is `data.amount`, or an item's
+    /// `price × quantity`. `per` is above zero.
+    PerAmount {
+        /// Points a `per` of money.
+        points: Points,
+        /// The money that they are for.
+        per: Decimal,
+    },
+}
+
+/// At most so often, or so many points, in a period of the programme's zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What is counted.
+    pub most: Most,
+    /// Over which period.
+    pub per: Period,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Most {
+    /// Events that the rule paid for.
+    Times(u32),
+    /// Points that the rule paid.
+    Points(Points),
+}
+
+/// A calendar period of the programme's zone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Sunday (ISO 8601).
+    Week,
+    /// A calendar month.
+    Month,
+    /// A calendar year.
+    Year,
+    /// The member's whole life.
+    Ever,
+}

@@ -1,0 +1,202 @@
+//! Where accounts live, in the domain's words. Redis for production, memory for the demo and the
+//! simulation; both pass the contract in `tests/store_contract.rs`.
+//!
+//! A [`Store`] promises one thing above all: [`Store::commit`] of a bucket is atomic. Either every
+//! account, receipt and outbox record of it is written, or none is.
+
+pub mod memory;
+pub mod redis;
+
+use std::time::Duration;
+
+use crate::types::{Bucket, Coordinates, MemberId, TopicPartition};
+
+/// Names something that must count once: an event (`e source id`) or a business key behind it
+/// (`order.paid 4711`). Unique within its bucket.
+pub type ReceiptKey = Box<str>;
+
+/// What is remembered of something that counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The record that it counted for.
+    pub at: Coordinates,
+    /// Hash of that record's payload, so that the same id with another payload is told apart.
+    pub fingerprint: u64,
+}
+
+/// What to look up in one bucket.
+#[derive(Clone, Debug)]
+pub struct LoadBucket {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Members whose accounts are wanted.
+    pub members: Vec<MemberId>,
+    /// Receipts that are wanted. Where this is not empty, the bucket's outbox is read too.
+    pub receipts: Vec<ReceiptKey>,
+}
+
+/// What was found in one bucket, in the order asked for.
+#[derive(Clone, Default, Debug)]
+pub struct LoadedBucket {
+    /// Each account as it was written, or nothing for a member without one.
+    pub accounts: Vec<Option<Vec<u8>>>,
+    /// Each receipt, or nothing.
+    pub receipts: Vec<Option<Receipt>>,
+    /// Everything in the bucket's outbox, where receipts were asked for.
+    pub outbox: Vec<(OutboxKey, Vec<u8>)>,
+}
+
+/// Names the unpublished records that one batch left in a bucket, for one partition of the input.
+/// Written `topic/partition/first/last`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OutboxKey {
+    /// The partition that the causing records stand in.
+    pub partition: TopicPartition,
+    /// The lowest offset that has a record here.
+    pub first: i64,
+    /// The highest.
+    pub last: i64,
+}
+
+impl std::fmt::Display for OutboxKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.partition, self.first, self.last)
+    }
+}
+
+impl OutboxKey {
+    /// Reads what [`std::fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (rest, last) = text.rsplit_once('/')?;
+        let first = Coordinates::parse(rest)?;
+        Some(Self { partition: first.topic_partition(), first: first.offset, last: last.parse().ok()? })
+    }
+}
+
+/// An account to write.
+#[derive(Clone, Debug)]
+pub struct AccountWrite {
+    /// Whose it is.
+    pub member: MemberId,
+    /// The version that was read and decided on; 0 for a member without an account.
+    pub expected: u64,
+    /// The account as JSON that starts with `{"v":<version>,`.
+    pub json: Vec<u8>,
+}
+
+/// Everything that one batch changes in one bucket.
+#[derive(Clone, Debug)]
+pub struct CommitBucket {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Accounts to write.
+    pub accounts: Vec<AccountWrite>,
+    /// Receipts to write; none of them may exist.
+    pub receipts: Vec<(ReceiptKey, Receipt)>,
+    /// What is to be published, a blob for each input partition.
+    pub outbox: Vec<(OutboxKey, Vec<u8>)>,
+    /// Outbox entries that are published and can go. They go even where the commit is refused.
+    pub published: Vec<OutboxKey>,
+}
+
+/// What became of a bucket's commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Committed {
+    /// All of it is written.
+    Written,
+    /// Nothing but the `published` clearing was done: an account had another version than expected,
+    /// or a receipt existed.
+    Refused,
+}
+
+/// Offsets `from..until` of a partition that are processed and whose results are published.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OffsetRange {
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last.
+    pub until: i64,
+}
+
+/// What must not change in a deployment's life, because it decides where and how accounts are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deployment {
+    /// Number of buckets.
+    pub buckets: u16,
+    /// The programme's name, part of every award's id.
+    pub programme: String,
+    /// The programme's zone, which days and months were counted in.
+    pub timezone: String,
+}
+
+/// Why the store could not answer. None of these is the fault of an event.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It may work again by itself: connection lost, loading, read-only, out of memory, timed out.
+    /// The command may have been applied; every command here may be repeated.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// It will not work by itself: wrong credentials, wrong type of key, a broken script.
+    #[error("the store refuses to work: {0}")]
+    Broken(String),
+    /// The process was told to die here (simulation only).
+    #[error("crashed on purpose")]
+    Crash,
+}
+
+/// Where accounts live. Blocking: a lane has nothing else to do while it waits.
+pub trait Store {
+    /// Looks up accounts and receipts, all buckets at once. The answer has the order of the question.
+    fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError>;
+
+    /// Commits every bucket by itself, all at once: each is written whole or refused whole.
+    fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError>;
+
+    /// Names all outbox entries of all buckets that belong to one of these partitions.
+    fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError>;
+
+    /// Reads one outbox entry.
+    fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Removes outbox entries that are published.
+    fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError>;
+
+    /// The ranges known to be processed, for each partition in the order asked for, sorted and
+    /// without overlaps.
+    fn processed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Vec<OffsetRange>>, StoreError>;
+
+    /// Adds ranges to what is known to be processed. Ranges that touch or overlap are merged
+    /// atomically, so that two callers never undo each other.
+    fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError>;
+
+    /// Writes down what the deployment was made with, or says what it was made with before.
+    fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError>;
+
+    /// Proves that the store can be written to (a replica or a full server cannot).
+    fn probe(&mut self) -> Result<(), StoreError>;
+}
+
+/// How a store is set up.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// How many buckets there are.
+    pub buckets: u16,
+    /// How long a receipt is kept at least.
+    pub dedupe_window: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outbox_keys_are_read_back_as_written() {
+        let key = OutboxKey {
+            partition: TopicPartition { topic: "a/b".into(), partition: 2 },
+            first: 5,
+            last: 9,
+        };
+        assert_eq!(OutboxKey::parse(&key.to_string()), Some(key));
+        assert_eq!(OutboxKey::parse("a/b/c"), None);
+    }
+}

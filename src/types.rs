@@ -1,0 +1,213 @@
+//! The words that every module speaks: members, points, buckets, coordinates.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Text that is cloned often and never changed: ids of members, rules, tiers and topics.
+macro_rules! shared_text {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(Arc::from(text))
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+shared_text! {
+    /// Who earns. One account each.
+    MemberId
+}
+shared_text! {
+    /// A rule of the programme.
+    RuleId
+}
+shared_text! {
+    /// A level of the programme's tiers.
+    TierId
+}
+shared_text! {
+    /// A CloudEvents type, such as `order.paid`.
+    EventType
+}
+shared_text! {
+    /// A Kafka topic's name.
+    TopicName
+}
+
+/// Names an event: the same source and id again is the same event.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct EventId {
+    /// The CloudEvents source, a URI reference (and so without spaces).
+    pub source: Box<str>,
+    /// The CloudEvents id, unique within its source.
+    pub id: Box<str>,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.source, self.id)
+    }
+}
+
+/// Loyalty points: whole, signed, and never wrapping.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Points(pub i64);
+
+/// A sum of points left the range of a signed 64-bit number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("points leave the range of a signed 64-bit number")]
+pub struct PointsOverflow;
+
+impl Points {
+    /// No points.
+    pub const ZERO: Points = Points(0);
+
+    /// The sum, or an error where it would wrap.
+    pub fn plus(self, other: Points) -> Result<Points, PointsOverflow> {
+        self.0.checked_add(other.0).map(Points).ok_or(PointsOverflow)
+    }
+
+    /// The difference, or an error where it would wrap.
+    pub fn minus(self, other: Points) -> Result<Points, PointsOverflow> {
+        self.0.checked_sub(other.0).map(Points).ok_or(PointsOverflow)
+    }
+}
+
+impl fmt::Display for Points {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The part of the accounts that one atomic Redis call may touch: `crc16(member) % buckets`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Bucket(pub u16);
+
+/// How many buckets a deployment has. Fixed for its life: a member must stay in one bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buckets(pub u16);
+
+impl Buckets {
+    /// The bucket that a member's account, receipts and outbox live in.
+    pub fn of(self, member: &MemberId) -> Bucket {
+        let hash = crc16::State::<crc16::XMODEM>::calculate(member.as_str().as_bytes());
+        Bucket(hash % self.0.max(1))
+    }
+
+    /// Every bucket there is.
+    pub fn all(self) -> impl Iterator<Item = Bucket> {
+        (0..self.0).map(Bucket)
+    }
+}
+
+/// One partition of a topic.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Where a record stands in the log. Written `topic/partition/offset`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Coordinates {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition's number.
+    pub partition: i32,
+    /// The record's offset in the partition.
+    pub offset: i64,
+}
+
+impl Coordinates {
+    /// The partition that the record stands in.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(3, '/');
+        let offset = parts.next()?.parse().ok()?;
+        let partition = parts.next()?.parse().ok()?;
+        Some(Self { topic: TopicName::from(parts.next()?), partition, offset })
+    }
+}
+
+impl fmt::Display for Coordinates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinates_are_read_back_as_written() {
+        let written = Coordinates { topic: "a/b.c".into(), partition: 3, offset: 17 };
+        assert_eq!(Coordinates::parse(&written.to_string()), Some(written));
+        assert_eq!(Coordinates::parse("orders/x/1"), None);
+    }
+
+    #[test]
+    fn a_member_stays_in_its_bucket_and_the_bucket_is_redis_crc16() {
+        // 0x31C3 is the check value of CRC-16/XMODEM for "123456789", the one Redis Cluster documents.
+        assert_eq!(Buckets(128).of(&"123456789".into()), Bucket(0x31C3 % 128));
+    }
+
+    #[test]
+    fn points_never_wrap() {
+        assert_eq!(Points(i64::MAX).plus(Points(1)), Err(PointsOverflow));
+        assert_eq!(Points(i64::MIN).minus(Points(1)), Err(PointsOverflow));
+    }
+}
