@@ -5,7 +5,13 @@
 //! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
 //! ties them), and what a person touches: [`config`], [`http`], [`metrics`], [`commands`].
 
+pub mod account;
+pub mod entry;
+pub mod event;
+pub mod lane;
 pub mod log;
+pub mod metrics;
 pub mod programme;
+pub mod rules;
 pub mod store;
 pub mod types;

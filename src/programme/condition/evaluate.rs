@@ -1,0 +1,602 @@
+//! A checked condition and its evaluation.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use super::value::{decimal_of_text, order};
+use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
+
+/// A checked condition. Whatever can be known before an event arrives has been checked; what cannot
+/// fails at evaluation.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Const(DataValue<'static>),
+    Data,
+    Item,
+    /// The variable of the loop at this depth.
+    Local(usize),
+    Attribute(Attribute),
+    HasAttribute(Attribute),
+    /// `money`: text that spells a decimal is read as that number.
+    Field {
+        of: Box<Node>,
+        name: Box<str>,
+        money: bool,
+    },
+    Has {
+        of: Box<Node>,
+        name: Box<str>,
+    },
+    Index(Box<[Node; 2]>),
+    And(Box<[Node; 2]>),
+    Or(Box<[Node; 2]>),
+    Not(Box<Node>),
+    If(Box<[Node; 3]>),
+    Equal(Box<[Node; 2]>),
+    Compare(Comparison, Box<[Node; 2]>),
+    In(Box<[Node; 2]>),
+    Arithmetic(Arithmetic, Box<[Node; 2]>),
+    Negate(Box<Node>),
+    List(Vec<Node>),
+    Call(Function, Box<Node>),
+    Search(Search, Box<[Node; 2]>),
+    Loop(Box<Loop>),
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Attribute {
+    Id,
+    Source,
+    Type,
+    Time,
+    Subject,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+/// A function of one value.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Function {
+    Size,
+    DistinctCount,
+    ToText,
+    ToNumber,
+    ToWhole,
+    ToTime,
+}
+
+/// A text looked for in a text.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Search {
+    Start,
+    End,
+    Anywhere,
+}
+
+/// `over.kind(variable, body)`
+#[derive(Clone, Debug)]
+pub(super) struct Loop {
+    pub(super) kind: LoopKind,
+    pub(super) over: Node,
+    /// The place of its variable: how many loops it stands in.
+    pub(super) depth: usize,
+    pub(super) body: Node,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum LoopKind {
+    All,
+    Exists,
+    ExistsOne,
+    Filter,
+    /// Of the elements for which the condition holds, if there is one.
+    Map(Option<Node>),
+}
+
+/// What a part of a condition is for the event at hand.
+#[derive(Clone, Debug)]
+pub(super) enum Value<'a> {
+    /// Held by the event or by the condition itself.
+    Held(&'a DataValue<'a>),
+    /// Computed; never a list or an object.
+    Made(DataValue<'a>),
+    /// A list that was computed.
+    List(Vec<Value<'a>>),
+}
+
+impl<'a> Value<'a> {
+    fn bool(value: bool) -> Self {
+        Value::Made(DataValue::Bool(value))
+    }
+
+    fn number(value: Decimal) -> Self {
+        Value::Made(DataValue::Number(value))
+    }
+
+    fn text(value: String) -> Self {
+        Value::Made(DataValue::Text(Cow::Owned(value)))
+    }
+
+    fn single(&self) -> Option<&DataValue<'a>> {
+        match self {
+            Value::Held(value) => Some(value),
+            Value::Made(value) => Some(value),
+            Value::List(_) => None,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        self.single().map_or("a list", DataValue::kind)
+    }
+
+    fn instead_of(&self, wanted: &'static str) -> Failure {
+        Failure::Kind { wanted, found: self.kind() }
+    }
+
+    fn as_number(&self) -> Result<Decimal, Failure> {
+        match self.single() {
+            Some(DataValue::Number(number)) => Ok(*number),
+            Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
+            _ => Err(self.instead_of("a number")),
+        }
+    }
+
+    fn as_text(&self) -> Result<&str, Failure> {
+        match self.single() {
+            Some(DataValue::Text(text)) => Ok(text),
+            _ => Err(self.instead_of("text")),
+        }
+    }
+
+    fn as_bool(&self) -> Result<bool, Failure> {
+        match self.single() {
+            Some(DataValue::Bool(value)) => Ok(*value),
+            _ => Err(self.instead_of("true or false")),
+        }
+    }
+
+    fn elements(self) -> Result<Elements<'a>, Failure> {
+        match self {
+            Value::Held(DataValue::List(values)) => Ok(Elements::Held(values.iter())),
+            Value::List(values) => Ok(Elements::Made(values.into_iter())),
+            other => Err(other.instead_of("a list")),
+        }
+    }
+
+    fn equals(&self, other: &Value<'_>) -> bool {
+        match (self, other) {
+            (Value::List(left), right) => right.equals_list(left),
+            (left, Value::List(right)) => left.equals_list(right),
+            _ => self.single().zip(other.single()).is_some_and(|(left, right)| left == right),
+        }
+    }
+
+    fn equals_list(&self, list: &[Value<'_>]) -> bool {
+        match self {
+            Value::List(own) => own.len() == list.len() && own.iter().zip(list).all(|(own, other)| own.equals(other)),
+            Value::Held(DataValue::List(own)) => {
+                own.len() == list.len() && own.iter().zip(list).all(|(own, other)| other.single() == Some(own))
+            }
+            _ => false,
+        }
+    }
+}
+
+enum Elements<'a> {
+    Held(std::slice::Iter<'a, DataValue<'a>>),
+    Made(std::vec::IntoIter<Value<'a>>),
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        match self {
+            Elements::Held(values) => values.next().map(Value::Held),
+            Elements::Made(values) => values.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Elements::Held(values) => values.size_hint(),
+            Elements::Made(values) => values.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Elements<'_> {}
+
+/// One evaluation.
+pub(super) struct Run<'a> {
+    facts: &'a Facts<'a>,
+    locals: [Value<'a>; MAX_LOOPS],
+    steps_left: u32,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(facts: &'a Facts<'a>) -> Self {
+        let nothing = || Value::Made(DataValue::Null);
+        Self { facts, locals: [nothing(), nothing()], steps_left: MAX_STEPS }
+    }
+
+    /// The value as text, for a key.
+    pub(super) fn key(&mut self, node: &'a Node) -> Result<String, Failure> {
+        let value = self.value(node)?;
+        match value.single() {
+            Some(DataValue::Text(text)) => Ok(text.clone().into_owned()),
+            Some(DataValue::Number(number)) => Ok(number.normalize().to_string()),
+            _ => Err(value.instead_of("text or a number")),
+        }
+    }
+
+    /// The value of a part that must be true or false.
+    pub(super) fn truth(&mut self, node: &'a Node) -> Result<bool, Failure> {
+        self.spend(1)?;
+        match node {
+            Node::And(both) => self.either(both, false).map(|found| !found),
+            Node::Or(both) => self.either(both, true),
+            Node::Not(node) => Ok(!self.truth(node)?),
+            Node::Equal(both) => {
+                let (left, right) = self.pair(both)?;
+                Ok(left.equals(&right))
+            }
+            Node::Compare(comparison, both) => self.compare(*comparison, both),
+            Node::In(both) => self.contained(both),
+            Node::Has { of, name } => self.has(of, name),
+            Node::HasAttribute(attribute) => Ok(*attribute != Attribute::Subject || self.facts.event.subject.is_some()),
+            Node::Search(search, both) => self.search(*search, both),
+            Node::Loop(a_loop) => match &a_loop.kind {
+                LoopKind::All => self.any(a_loop, false).map(|found| !found),
+                LoopKind::Exists => self.any(a_loop, true),
+                LoopKind::ExistsOne => self.exactly_one(a_loop),
+                LoopKind::Filter | LoopKind::Map(_) => self.collect(a_loop)?.as_bool(),
+            },
+            other => self.value_of(other)?.as_bool(),
+        }
+    }
+
+    fn value(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
+        self.spend(1)?;
+        self.value_of(node)
+    }
+
+    fn value_of(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
+        match node {
+            Node::Const(value) => Ok(Value::Held(value)),
+            Node::Data => Ok(Value::Held(self.facts.data)),
+            Node::Item => self.facts.item.map(Value::Held).ok_or_else(|| Failure::Missing("item".into())),
+            Node::Local(depth) => self.local(*depth),
+            Node::Attribute(attribute) => self.attribute(*attribute),
+            Node::Field { of, name, money } => self.field(of, name, *money),
+            Node::Index(both) => self.index(both),
+            Node::If(parts) => {
+                let [condition, yes, no] = parts.as_ref();
+                let chosen = if self.truth(condition)? { yes } else { no };
+                self.value(chosen)
+            }
+            Node::Arithmetic(operator, both) => self.arithmetic(*operator, both),
+            Node::Negate(node) => self.value(node)?.as_number().map(|number| Value::number(-number)),
+            Node::List(nodes) => nodes.iter().map(|node| self.value(node)).collect::<Result<_, _>>().map(Value::List),
+            Node::Call(function, node) => {
+                let value = self.value(node)?;
+                self.call(*function, value)
+            }
+            Node::Loop(a_loop) if matches!(a_loop.kind, LoopKind::Filter | LoopKind::Map(_)) => self.collect(a_loop),
+            Node::And(_)
+            | Node::Or(_)
+            | Node::Not(_)
+            | Node::Equal(_)
+            | Node::Compare(..)
+            | Node::In(_)
+            | Node::Has { .. }
+            | Node::HasAttribute(_)
+            | Node::Search(..)
+            | Node::Loop(_) => self.truth(node).map(Value::bool),
+        }
+    }
+
+    fn spend(&mut self, steps: usize) -> Result<(), Failure> {
+        let left = u32::try_from(steps).ok().and_then(|steps| self.steps_left.checked_sub(steps));
+        // Once it is used up it stays so: a failure that `||` passes over must not buy more.
+        self.steps_left = left.unwrap_or(0);
+        if left.is_some() { Ok(()) } else { Err(Failure::TooManySteps) }
+    }
+
+    fn pair(&mut self, both: &'a [Node; 2]) -> Result<(Value<'a>, Value<'a>), Failure> {
+        let [left, right] = both;
+        Ok((self.value(left)?, self.value(right)?))
+    }
+
+    /// Whether one of both is `sought`. As CEL has it, a failure on one side does not matter where the
+    /// other side decides.
+    fn either(&mut self, both: &'a [Node; 2], sought: bool) -> Result<bool, Failure> {
+        let [left, right] = both;
+        let left = self.truth(left);
+        if left == Ok(sought) {
+            return Ok(true);
+        }
+        if self.truth(right)? == sought {
+            return Ok(true);
+        }
+        left.map(|_| false)
+    }
+
+    /// Whether the body is `sought` for an element; a failure for another element does not matter then.
+    fn any(&mut self, a_loop: &'a Loop, sought: bool) -> Result<bool, Failure> {
+        let mut outcome = Ok(false);
+        for element in self.value(&a_loop.over)?.elements()? {
+            self.bind(a_loop.depth, element);
+            match self.truth(&a_loop.body) {
+                Ok(found) if found == sought => return Ok(true),
+                Ok(_) => {}
+                Err(failure) => outcome = Err(failure),
+            }
+        }
+        outcome
+    }
+
+    fn exactly_one(&mut self, a_loop: &'a Loop) -> Result<bool, Failure> {
+        let mut count = 0;
+        for element in self.value(&a_loop.over)?.elements()? {
+            self.bind(a_loop.depth, element);
+            count += usize::from(self.truth(&a_loop.body)?);
+        }
+        Ok(count == 1)
+    }
+
+    fn collect(&mut self, a_loop: &'a Loop) -> Result<Value<'a>, Failure> {
+        let elements = self.value(&a_loop.over)?.elements()?;
+        let mut collected = Vec::with_capacity(elements.len());
+        for element in elements {
+            let taken = match &a_loop.kind {
+                LoopKind::Map(condition) => {
+                    self.bind(a_loop.depth, element);
+                    match condition {
+                        Some(condition) if !self.truth(condition)? => None,
+                        _ => Some(self.value(&a_loop.body)?),
+                    }
+                }
+                _ => {
+                    self.bind(a_loop.depth, element.clone());
+                    if self.truth(&a_loop.body)? { Some(element) } else { None }
+                }
+            };
+            collected.extend(taken);
+        }
+        Ok(Value::List(collected))
+    }
+
+    fn bind(&mut self, depth: usize, element: Value<'a>) {
+        if let Some(local) = self.locals.get_mut(depth) {
+            *local = element;
+        }
+    }
+
+    fn local(&mut self, depth: usize) -> Result<Value<'a>, Failure> {
+        let copied = match self.locals.get(depth) {
+            Some(Value::List(list)) => list.len(),
+            Some(Value::Made(DataValue::Text(text))) => text.len(),
+            _ => 0,
+        };
+        self.spend(copied)?;
+        Ok(self.locals.get(depth).cloned().unwrap_or(Value::Made(DataValue::Null)))
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<Value<'a>, Failure> {
+        let event = &self.facts.event;
+        Ok(Value::Made(match attribute {
+            Attribute::Id => DataValue::text(event.id),
+            Attribute::Source => DataValue::text(event.source),
+            Attribute::Type => DataValue::text(event.event_type),
+            Attribute::Time => DataValue::Time(event.time),
+            Attribute::Subject => {
+                DataValue::text(event.subject.ok_or_else(|| Failure::Missing("event.subject".into()))?)
+            }
+        }))
+    }
+
+    fn field(&mut self, of: &'a Node, name: &str, money: bool) -> Result<Value<'a>, Failure> {
+        let Value::Held(object @ DataValue::Object(_)) = self.value(of)? else {
+            return Err(Failure::Kind { wanted: "an object", found: "something else" });
+        };
+        match object.field(name) {
+            None => Err(Failure::Missing(name.into())),
+            Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
+            Some(value @ DataValue::Text(text)) if money => {
+                Ok(decimal_of_text(text).map_or(Value::Held(value), Value::number))
+            }
+            Some(value) => Ok(Value::Held(value)),
+        }
+    }
+
+    fn has(&mut self, of: &'a Node, name: &str) -> Result<bool, Failure> {
+        let object = self.value(of)?;
+        match object {
+            Value::Held(DataValue::Object(_)) => {
+                Ok(object.single().and_then(|object| object.field(name)).is_some_and(|value| *value != DataValue::Null))
+            }
+            other => Err(other.instead_of("an object")),
+        }
+    }
+
+    fn index(&mut self, both: &'a [Node; 2]) -> Result<Value<'a>, Failure> {
+        let (of, at) = self.pair(both)?;
+        if let Value::Held(object @ DataValue::Object(_)) = of {
+            let name = at.as_text()?;
+            return object.field(name).map(Value::Held).ok_or_else(|| Failure::Missing(name.into()));
+        }
+        let at = at.as_number()?;
+        let at = if at.is_integer() { at.to_usize() } else { None };
+        at.and_then(|at| of.elements().map(|mut elements| elements.nth(at)).transpose())
+            .unwrap_or(Err(Failure::NoElement))
+    }
+
+    fn compare(&mut self, comparison: Comparison, both: &'a [Node; 2]) -> Result<bool, Failure> {
+        let (left, right) = self.pair(both)?;
+        let ordering = left.single().zip(right.single()).and_then(|(left, right)| order(left, right));
+        let ordering = ordering.ok_or_else(|| match left.single() {
+            Some(DataValue::Number(_)) => right.instead_of("a number"),
+            Some(DataValue::Text(_)) => right.instead_of("text"),
+            Some(DataValue::Time(_)) => right.instead_of("a time"),
+            _ => left.instead_of("a number, text or a time"),
+        })?;
+        Ok(match comparison {
+            Comparison::Less => ordering == Ordering::Less,
+            Comparison::LessOrEqual => ordering != Ordering::Greater,
+            Comparison::Greater => ordering == Ordering::Greater,
+            Comparison::GreaterOrEqual => ordering != Ordering::Less,
+        })
+    }
+
+    fn contained(&mut self, both: &'a [Node; 2]) -> Result<bool, Failure> {
+        let (sought, list) = self.pair(both)?;
+        if let Value::Held(object @ DataValue::Object(_)) = list {
+            return Ok(object.field(sought.as_text()?).is_some());
+        }
+        let mut elements = list.elements()?;
+        self.spend(elements.len())?;
+        Ok(elements.any(|element| element.equals(&sought)))
+    }
+
+    fn search(&mut self, search: Search, both: &'a [Node; 2]) -> Result<bool, Failure> {
+        let (text, sought) = self.pair(both)?;
+        let (text, sought) = (text.as_text()?, sought.as_text()?);
+        self.spend(text.len() / 16)?;
+        Ok(match search {
+            Search::Start => text.starts_with(sought),
+            Search::End => text.ends_with(sought),
+            Search::Anywhere => text.contains(sought),
+        })
+    }
+
+    fn arithmetic(&mut self, operator: Arithmetic, both: &'a [Node; 2]) -> Result<Value<'a>, Failure> {
+        let (left, right) = self.pair(both)?;
+        if operator == Arithmetic::Add {
+            match (left.single(), right.single()) {
+                (Some(DataValue::Text(left)), Some(DataValue::Text(right))) => {
+                    self.spend(left.len() + right.len())?;
+                    return Ok(Value::text([left.as_ref(), right.as_ref()].concat()));
+                }
+                (None | Some(DataValue::List(_)), None | Some(DataValue::List(_))) => {
+                    let (left, right) = (left.elements()?, right.elements()?);
+                    self.spend(left.len() + right.len())?;
+                    return Ok(Value::List(left.chain(right).collect()));
+                }
+                _ => {}
+            }
+        }
+        if let Some(DataValue::Text(_)) = left.single() {
+            return Err(right.instead_of("text"));
+        }
+        let (left, right) = (left.as_number()?, right.as_number()?);
+        if right.is_zero() && matches!(operator, Arithmetic::Divide | Arithmetic::Remainder) {
+            return Err(Failure::DivisionByZero);
+        }
+        let result = match operator {
+            Arithmetic::Add => left.checked_add(right),
+            Arithmetic::Subtract => left.checked_sub(right),
+            Arithmetic::Multiply => left.checked_mul(right),
+            Arithmetic::Divide => left.checked_div(right),
+            Arithmetic::Remainder => left.checked_rem(right),
+        };
+        result.map(Value::number).ok_or(Failure::OutOfRange)
+    }
+
+    fn call(&mut self, function: Function, value: Value<'a>) -> Result<Value<'a>, Failure> {
+        match function {
+            Function::Size => {
+                let size = match value.single() {
+                    Some(DataValue::Text(text)) => {
+                        self.spend(text.len() / 16)?;
+                        text.chars().count()
+                    }
+                    Some(DataValue::Object(fields)) => fields.len(),
+                    _ => value.elements()?.len(),
+                };
+                Ok(Value::number(Decimal::from(size)))
+            }
+            Function::DistinctCount => self.distinct_count(value).map(|count| Value::number(Decimal::from(count))),
+            Function::ToText => match value.single() {
+                Some(DataValue::Text(_)) => Ok(value),
+                Some(DataValue::Number(number)) => Ok(Value::text(number.normalize().to_string())),
+                Some(DataValue::Bool(value)) => Ok(Value::text(value.to_string())),
+                Some(DataValue::Time(time)) => Ok(Value::text(time.to_string())),
+                _ => Err(value.instead_of("a number, a time, text, or true or false")),
+            },
+            Function::ToNumber => as_decimal(&value).map(Value::number),
+            Function::ToWhole => as_decimal(&value).map(|number| Value::number(number.trunc())),
+            Function::ToTime => match value.single() {
+                Some(DataValue::Time(_)) => Ok(value),
+                _ => match value.as_text()?.parse() {
+                    Ok(time) => Ok(Value::Made(DataValue::Time(time))),
+                    Err(_) => Err(Failure::Kind { wanted: "a time as 2026-11-10T20:00:00+08:00", found: "text" }),
+                },
+            },
+        }
+    }
+
+    /// How many different elements; it counts what has an order, which is what `category`, `brand` and
+    /// prices have.
+    fn distinct_count(&mut self, list: Value<'a>) -> Result<usize, Failure> {
+        let elements = list.elements()?;
+        self.spend(elements.len() * 4)?;
+        let elements: Vec<Value<'a>> = elements.collect();
+        let mut keys = Vec::with_capacity(elements.len());
+        for element in &elements {
+            keys.push(Key::of(element)?);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys.len())
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'k> {
+    Null,
+    Bool(bool),
+    Number(Decimal),
+    Time(jiff::Timestamp),
+    Text(&'k str),
+}
+
+impl<'k> Key<'k> {
+    fn of(value: &'k Value<'_>) -> Result<Self, Failure> {
+        match value.single() {
+            Some(DataValue::Null) => Ok(Key::Null),
+            Some(DataValue::Bool(value)) => Ok(Key::Bool(*value)),
+            Some(DataValue::Number(number)) => Ok(Key::Number(*number)),
+            Some(DataValue::Time(time)) => Ok(Key::Time(*time)),
+            Some(DataValue::Text(text)) => Ok(Key::Text(text)),
+            _ => Err(value.instead_of("text or a number")),
+        }
+    }
+}
+
+fn as_decimal(value: &Value<'_>) -> Result<Decimal, Failure> {
+    match value.single() {
+        Some(DataValue::Text(text)) => {
+            decimal_of_text(text).ok_or(Failure::Kind { wanted: "a number", found: "text that is none" })
+        }
+        _ => value.as_number(),
+    }
+}
