@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod entry;
 pub mod event;
+pub mod http;
 pub mod lane;
 pub mod log;
 pub mod metrics;

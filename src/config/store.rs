@@ -17,6 +17,27 @@ pub enum StoreAddress {
     Cluster(Vec<Secret>),
 }
 
+impl StoreAddress {
+    /// The address as one URL, as the store reads it; none for memory. May hold a password.
+    pub fn url(&self) -> Option<String> {
+        match self {
+            Self::Memory => None,
+            Self::Redis(url) => Some(url.reveal().to_owned()),
+            Self::Cluster(nodes) => {
+                let mut nodes = nodes.iter().filter_map(|node| node.reveal().split_once("://"));
+                let (scheme, first) = nodes.next()?;
+                let mut url = format!("{scheme}-cluster://{first}");
+                for (_, node) in nodes {
+                    let address = node.rsplit_once('@').map_or(node, |(_, address)| address);
+                    url.push(',');
+                    url.push_str(address);
+                }
+                Some(url)
+            }
+        }
+    }
+}
+
 impl fmt::Display for StoreAddress {
     /// The address without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
