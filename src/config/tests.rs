@@ -49,8 +49,8 @@ fn flag(setting: &str, value: &str, flag: &str) -> Override {
     }
 }
 
-fn load(test: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
-    let folder = Folder::new(test);
+fn load(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
+    let folder = Folder::new(name);
     Config::load(
         Some(&folder.file("accrual.yaml", text)),
         variables(environment),
@@ -116,7 +116,7 @@ fn the_example_is_read_as_it_says() {
             max_wait: Duration::from_millis(20)
         }
     );
-    assert_eq!(config.dedupe.window, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.dedupe.window, Duration::from_hours(30 * 24));
     assert_eq!(config.history, 10);
     assert_eq!(config.shutdown.grace, Duration::from_secs(25));
     assert!(!config.create_topics);
@@ -686,10 +686,5 @@ fn a_file_that_is_no_yaml_is_said_once_together_with_the_environment() {
 fn a_broken_file_shows_every_line_that_is_wrong() {
     let path = Path::new("tests/fixtures/config/broken.yaml");
     let problems = Config::load(Some(path), [], &[]).unwrap_err().to_string();
-    let expected = include_str!("../../tests/fixtures/config/broken.txt");
-    assert_eq!(
-        format!("{problems}\n"),
-        expected,
-        "tests/fixtures/config/broken.txt"
-    );
+    golden("tests/fixtures/config/broken.txt", &format!("{problems}\n"));
 }

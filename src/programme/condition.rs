@@ -15,7 +15,6 @@ mod functions;
 mod lower;
 mod operators;
 mod shape;
-mod spelling;
 mod value;
 
 use std::fmt;

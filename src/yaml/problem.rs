@@ -9,8 +9,8 @@ use super::source::{Place, Source};
 /// How many problems are kept; a file with more is broken in a way that the first ones show.
 const MOST_PROBLEMS: usize = 200;
 /// How much of a long line is shown before and after the place.
-const SHOWN_BEFORE: usize = 60;
-const SHOWN_AFTER: usize = 50;
+const SHOWN_BEFORE: usize = 80;
+const SHOWN_AFTER: usize = 60;
 
 /// Takes what is wrong with a file, so that a reader can go on and find the rest.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Collector {
     /// The line, from 1, of a place in the file.
     pub fn line_of(&self, place: &Place) -> usize {
         match place {
-            Place::File { start, .. } => self.source.position(*start).0,
+            Place::File { start, .. } => self.source.line_of(*start),
             _ => 0,
         }
     }
@@ -265,53 +265,53 @@ struct Excerpt {
 
 impl Excerpt {
     fn new(source: &Source, range: Range<usize>, hidden: &[Range<usize>]) -> Self {
-        let (line, _) = source.position(range.start);
-        let line_start = source.line_start(line);
-        let mut parts: [Vec<char>; 3] = Default::default();
-        let characters = source
-            .line(line)
-            .char_indices()
-            .filter(|(_, character)| *character != '\u{feff}');
-        for (at, character) in characters {
+        let line_start = source.line_start(source.line_of(range.start));
+        let line = source.line(source.line_of(range.start));
+        let shown = |(at, character): (usize, char)| {
             let at = line_start + at;
             let is_hidden = hidden.iter().any(|range| range.contains(&at));
-            let character = if is_hidden { '*' } else { printable(character) };
-            let [before, marked, after] = &mut parts;
-            let part = if at < range.start {
-                before
-            } else if at < range.end {
-                marked
-            } else {
-                after
-            };
-            part.push(character);
+            if is_hidden { '*' } else { printable(character) }
+        };
+        let start = range.start.saturating_sub(line_start);
+        let end = range.end.saturating_sub(line_start);
+        // From the place outwards, so that a long line costs no more than what is shown of it.
+        let left = line.get(..start).unwrap_or_default();
+        let right = line.get(start..).unwrap_or_default();
+        let mut before: Vec<char> = left
+            .char_indices()
+            .rev()
+            .filter(|(_, character)| *character != '\u{feff}')
+            .take(SHOWN_BEFORE + 1)
+            .map(shown)
+            .collect();
+        if before.len() > SHOWN_BEFORE {
+            before.truncate(SHOWN_BEFORE);
+            before.push('…');
         }
-        let [before, mut marked, mut after] = parts;
-        let cut = before.len().saturating_sub(SHOWN_BEFORE);
-        let dots = if cut > 0 { "…" } else { "" };
-        let before: String = dots.chars().chain(before.into_iter().skip(cut)).collect();
-        let dropped = marked.len() > SHOWN_AFTER || after.len() > SHOWN_AFTER;
-        if marked.len() > SHOWN_AFTER {
-            after.clear();
-        }
-        marked.truncate(SHOWN_AFTER);
-        after.truncate(SHOWN_AFTER);
-        if dropped {
+        before.reverse();
+        let rest = right
+            .char_indices()
+            .map(|(at, character)| (start + at, character));
+        let rest = rest.take(2 * SHOWN_AFTER + 1);
+        let (marked, after): (Vec<_>, Vec<_>) = rest.partition(|(at, _)| *at < end);
+        let is_cut = marked.len() > SHOWN_AFTER || after.len() > SHOWN_AFTER;
+        let marked: Vec<char> = marked.into_iter().take(SHOWN_AFTER).map(shown).collect();
+        let mut after: String = after.into_iter().take(SHOWN_AFTER).map(shown).collect();
+        after.truncate(after.trim_end().len());
+        if is_cut {
             after.push('…');
         }
-        let blank = |c: char| {
-            if c == '\t' {
-                "\t"
-            } else {
-                if width(c) == 2 { "  " } else { " " }
-            }
+        let blank = |c: &char| match c {
+            '\t' => "\t",
+            c if width(*c) == 2 => "  ",
+            _ => " ",
         };
         Self {
-            caret_at: before.chars().map(blank).collect(),
+            caret_at: before.iter().map(blank).collect(),
             carets: marked.iter().map(|c| width(*c)).sum::<usize>().max(1),
+            before: before.into_iter().collect(),
             marked: marked.into_iter().collect(),
-            after: after.into_iter().collect::<String>().trim_end().to_owned(),
-            before,
+            after,
         }
     }
 }

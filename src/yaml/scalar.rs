@@ -1,10 +1,10 @@
-//! From a character of a scalar's value back to the character of the file that it was written as.
+//! From a character of a scalar's value back to where the file has it.
 
 use std::ops::Range;
 
 use super::tree::Style;
 
-/// The bytes of the file in which the `at`th character of a scalar stands, where `written` is the
+/// The bytes of the file in which the `at`th character of a scalar stands, or the word that it starts, where `written` is the
 /// scalar as it stands in the file (from byte `start` on, quotes and block header included) and
 /// `value` what it means.
 ///
@@ -14,15 +14,16 @@ use super::tree::Style;
 pub(super) fn locate(start: usize, written: &str, style: Style, value: &str, at: usize) -> Range<usize> {
     let visible_before = value.chars().take(at).filter(|c| !c.is_whitespace()).count();
     let mut visible = visible_characters(written, style);
-    match visible.nth(visible_before) {
-        Some(range) => start + range.start..start + range.end,
-        None => {
-            let end = visible_characters(written, style)
-                .last()
-                .map_or(0, |range| range.end);
-            start + end..start + end
-        }
-    }
+    let Some(range) = visible.nth(visible_before) else {
+        let end = visible_characters(written, style)
+            .last()
+            .map_or(0, |range| range.end);
+        return start + end..start + end;
+    };
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let rest = written.get(range.start..).unwrap_or_default();
+    let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+    start + range.start..start + range.end.max(range.start + word)
 }
 
 /// The byte ranges in `written` of what becomes a visible character.

@@ -56,9 +56,14 @@ impl Source {
         }
     }
 
+    /// The line of a byte, from 1.
+    pub(super) fn line_of(&self, byte: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= byte).max(1)
+    }
+
     /// Line and column of a byte, both from 1, the column in characters.
     pub(super) fn position(&self, byte: usize) -> (usize, usize) {
-        let line = self.line_starts.partition_point(|start| *start <= byte).max(1);
+        let line = self.line_of(byte);
         let start = self.line_start(line);
         let before = self
             .text

@@ -221,7 +221,6 @@ impl<'t> Builder<'t> {
                 self.refuse_properties(span, anchor, tag.is_some())?;
                 Content::Map(self.map(depth)?)
             }
-            Event::SequenceEnd | Event::MappingEnd => return Ok(Next::End),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let written = span.slice(self.text).unwrap_or("*").to_owned();
                 let message = format!(
@@ -230,6 +229,7 @@ impl<'t> Builder<'t> {
                 );
                 return Err(self.stop(span, message));
             }
+            // The end of a list or a map; what else there is does not come here.
             _ => return Ok(Next::End),
         };
         Ok(Next::Node(Node {

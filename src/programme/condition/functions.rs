@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use super::evaluate::{Function, Loop, LoopKind, Node, Search};
 use super::lower::{Lowering, Part, did_you_mean};
 use super::shape::Type;
-use super::spelling::closest;
 use super::{DataValue, MAX_LOOPS};
+use crate::spelling::closest;
 
 /// Every function and how it is written.
 const FUNCTIONS: [(&str, &str); 17] = [
@@ -85,6 +85,11 @@ impl<'s> Lowering<'s> {
     }
 
     fn no_such_function(&mut self, byte: usize, call: &'s CallExpr) -> Part {
+        // `member` has functions of its own, and that it is refused says enough.
+        let is_member = |target: &&IdedExpr| matches!(&target.expr, Expr::Ident(name) if name == "member");
+        if let Some(member) = call.target.as_deref().filter(is_member) {
+            return self.lower(member);
+        }
         // What is wrong inside is said too, as far as it does not stand in a loop that is not understood.
         let known = FUNCTIONS.iter().find(|(name, _)| *name == call.func_name);
         if known.is_none() {

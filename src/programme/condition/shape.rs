@@ -3,7 +3,7 @@
 //! The tables are those of the domain's event types; an event type that is not among them may carry
 //! any field.
 
-use super::spelling;
+use crate::spelling;
 
 /// What a part of a condition is known to be.
 #[derive(Clone, Copy, PartialEq, Debug)]
