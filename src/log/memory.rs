@@ -1,1 +1,355 @@
-//! See the module above.
+//! A log in memory that keeps Kafka's promises, for the simulation: partitions, a consumer group with
+//! generations, transactions that are seen whole or not at all, and fencing of producers (by their
+//! id) and of group members (by their generation).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
+use crate::types::{Coordinates, TopicName, TopicPartition};
+
+/// The broker, shared by all that are connected to it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBroker {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    partitions: BTreeMap<TopicPartition, Vec<Stored>>,
+    committed: BTreeMap<TopicPartition, (i64, String)>,
+    /// Members of the one consumer group, by the order in which they joined.
+    members: BTreeMap<u64, Vec<TopicPartition>>,
+    joined: u64,
+    generation: u64,
+    /// Producer epochs by transactional id.
+    epochs: HashMap<String, u64>,
+    /// Partitions whose offsets are part of an open transaction, with that transaction's id. Whoever
+    /// asks for their committed offsets must wait (KIP-447).
+    unstable: BTreeMap<TopicPartition, String>,
+    /// First offset that still exists, by partition.
+    low_watermarks: BTreeMap<TopicPartition, i64>,
+}
+
+/// A place in a partition: a record, or the marker that ends a transaction.
+#[derive(Clone, Debug)]
+enum Stored {
+    Record(OutRecord),
+    Marker,
+}
+
+impl MemoryBroker {
+    /// A broker with one input topic of so many partitions.
+    pub fn new(topic: &TopicName, partitions: i32) -> Self {
+        let broker = Self::default();
+        for partition in 0..partitions {
+            let partition = TopicPartition { topic: topic.clone(), partition };
+            broker.lock().partitions.insert(partition, Vec::new());
+        }
+        broker
+    }
+
+    // A panic elsewhere while the lock is held leaves the state whole: every change below is one step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a record as an upstream without transactions does; returns its offset.
+    pub fn produce(&self, partition: &TopicPartition, key: Option<Vec<u8>>, payload: Vec<u8>) -> i64 {
+        let mut state = self.lock();
+        let log = state.partitions.entry(partition.clone()).or_default();
+        log.push(Stored::Record(OutRecord {
+            topic: partition.topic.clone(),
+            key,
+            payload: Some(payload),
+            headers: Vec::new(),
+        }));
+        i64::try_from(log.len()).unwrap_or(i64::MAX) - 1
+    }
+
+    /// Every committed record of a topic, in order: what a read_committed reader sees.
+    pub fn read(&self, topic: &TopicName) -> Vec<OutRecord> {
+        let state = self.lock();
+        let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
+        let records = partitions.flat_map(|(_, log)| log).filter_map(|stored| match stored {
+            Stored::Record(record) => Some(record.clone()),
+            Stored::Marker => None,
+        });
+        records.collect()
+    }
+
+    /// An operator resets the group's offsets, which needs a group without members.
+    pub fn reset_offsets(&self, to: i64) {
+        let mut state = self.lock();
+        let inputs: Vec<TopicPartition> = state.committed.keys().cloned().collect();
+        for partition in inputs {
+            state.committed.insert(partition, (to, String::new()));
+        }
+    }
+
+    /// The group's committed offsets.
+    pub fn committed(&self) -> BTreeMap<TopicPartition, i64> {
+        self.lock().committed.iter().map(|(partition, (offset, _))| (partition.clone(), *offset)).collect()
+    }
+
+    /// The offset after the last of each partition of a topic.
+    pub fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, i64> {
+        let state = self.lock();
+        let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
+        partitions.map(|(partition, log)| (partition.clone(), log.len() as i64)).collect()
+    }
+
+    /// Retention takes what lies below an offset.
+    pub fn expire(&self, partition: &TopicPartition, below: i64) {
+        self.lock().low_watermarks.insert(partition.clone(), below);
+    }
+
+    /// Connects a lane: a new member of the group (which is rebalanced) and a producer whose id fences
+    /// older ones and ends their open transactions.
+    pub fn connect(&self, topic: &TopicName, transactional_id: &str) -> MemoryLog {
+        let mut state = self.lock();
+        state.joined += 1;
+        let member = state.joined;
+        state.members.insert(member, Vec::new());
+        state.rebalance(topic);
+        let epoch = state.next_epoch(transactional_id);
+        drop(state);
+        MemoryLog {
+            broker: self.clone(),
+            topic: topic.clone(),
+            transactional_id: transactional_id.to_owned(),
+            member,
+            generation: 0,
+            epoch,
+            owned: BTreeMap::new(),
+            transaction: None,
+            caught_up: false,
+        }
+    }
+
+    /// The group gives its partitions out anew, as when a member's heartbeats stop. The members learn
+    /// of it at their next poll.
+    pub fn rebalance(&self, topic: &TopicName) {
+        self.lock().rebalance(topic);
+    }
+
+    /// Transactions that were left open time out: they are aborted and their producers fenced.
+    pub fn time_out_transactions(&self) {
+        let mut state = self.lock();
+        let open: Vec<String> = state.unstable.values().cloned().collect();
+        for id in open {
+            state.next_epoch(&id);
+        }
+    }
+
+    /// A member dies: the group notices at once.
+    pub fn remove_member(&self, topic: &TopicName, member: u64) {
+        let mut state = self.lock();
+        state.members.remove(&member);
+        state.rebalance(topic);
+    }
+}
+
+impl State {
+    /// Deals the partitions out, beginning with another member each time so that they do move.
+    fn rebalance(&mut self, topic: &TopicName) {
+        self.generation += 1;
+        let partitions: Vec<TopicPartition> =
+            self.partitions.keys().filter(|partition| partition.topic == *topic).cloned().collect();
+        let members: Vec<u64> = self.members.keys().copied().collect();
+        self.members.values_mut().for_each(Vec::clear);
+        for (at, partition) in partitions.into_iter().enumerate() {
+            let turn = at + usize::try_from(self.generation).unwrap_or_default();
+            let owner = members.get(turn.checked_rem(members.len()).unwrap_or_default());
+            if let Some(owned) = owner.and_then(|owner| self.members.get_mut(owner)) {
+                owned.push(partition);
+            }
+        }
+    }
+
+    fn next_epoch(&mut self, transactional_id: &str) -> u64 {
+        let epoch = self.epochs.entry(transactional_id.to_owned()).or_default();
+        *epoch += 1;
+        let epoch = *epoch;
+        self.unstable.retain(|_, id| id != transactional_id);
+        epoch
+    }
+}
+
+/// One lane's connection.
+#[derive(Debug)]
+pub struct MemoryLog {
+    broker: MemoryBroker,
+    topic: TopicName,
+    transactional_id: String,
+    /// Its number in the group.
+    pub member: u64,
+    generation: u64,
+    epoch: u64,
+    owned: BTreeMap<TopicPartition, i64>,
+    transaction: Option<Transaction>,
+    caught_up: bool,
+}
+
+#[derive(Debug, Default)]
+struct Transaction {
+    records: Vec<OutRecord>,
+    positions: Vec<Position>,
+}
+
+impl MemoryLog {
+    fn assignment(&mut self) -> Result<Vec<Assigned>, LogError> {
+        let mut state = self.broker.lock();
+        if !state.members.contains_key(&self.member) {
+            // The group had given this member up; it joins again.
+            state.members.insert(self.member, Vec::new());
+            state.rebalance(&self.topic);
+        }
+        let mine = state.members.get(&self.member);
+        if mine.into_iter().flatten().any(|partition| state.unstable.contains_key(partition)) {
+            return Err(LogError::Retriable("offsets are part of an open transaction".into()));
+        }
+        self.generation = state.generation;
+        self.owned.clear();
+        let mut assigned = Vec::new();
+        for partition in state.members.get(&self.member).into_iter().flatten() {
+            let committed = state.committed.get(partition).cloned();
+            let low_watermark = state.low_watermarks.get(partition).copied().unwrap_or_default();
+            let start = committed.as_ref().map_or(low_watermark, |(offset, _)| (*offset).max(low_watermark));
+            self.owned.insert(partition.clone(), start);
+            assigned.push(Assigned { partition: partition.clone(), committed, low_watermark });
+        }
+        self.caught_up = false;
+        Ok(assigned)
+    }
+
+    fn is_rebalanced(&self) -> bool {
+        self.broker.lock().generation != self.generation
+    }
+
+    fn check_epoch(&self, state: &State) -> Result<(), LogError> {
+        if state.epochs.get(&self.transactional_id) == Some(&self.epoch) {
+            Ok(())
+        } else {
+            Err(LogError::Fenced(self.transactional_id.clone()))
+        }
+    }
+}
+
+impl Log for MemoryLog {
+    fn poll(&mut self, max_events: usize, _max_wait: Duration) -> Result<Polled, LogError> {
+        if self.is_rebalanced() {
+            return Ok(Polled::Assigned(self.assignment()?));
+        }
+        let state = self.broker.lock();
+        let mut records = Vec::new();
+        let mut caught_up = true;
+        for (partition, next) in &mut self.owned {
+            let Some(log) = state.partitions.get(partition) else { continue };
+            while let Some(stored) = usize::try_from(*next).ok().and_then(|next| log.get(next)) {
+                if records.len() == max_events {
+                    caught_up = false;
+                    break;
+                }
+                if let Stored::Record(record) = stored {
+                    let (topic, partition) = (partition.topic.clone(), partition.partition);
+                    records.push(Record {
+                        at: Coordinates { topic, partition, offset: *next },
+                        published_ms: None,
+                        key: record.key.clone(),
+                        payload: record.payload.clone(),
+                        headers: record.headers.clone(),
+                    });
+                }
+                *next += 1;
+            }
+        }
+        self.caught_up = caught_up;
+        Ok(Polled::Records(records))
+    }
+
+    fn keep_alive(&mut self, _wait: Duration) -> Result<Option<Vec<Assigned>>, LogError> {
+        if self.is_rebalanced() { self.assignment().map(Some) } else { Ok(None) }
+    }
+
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.check_epoch(&self.broker.lock())?;
+        self.transaction = Some(Transaction::default());
+        Ok(())
+    }
+
+    fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError> {
+        self.check_epoch(&self.broker.lock())?;
+        let transaction = self.transaction.as_mut();
+        let transaction = transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
+        transaction.records.extend_from_slice(records);
+        Ok(())
+    }
+
+    fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        let mut state = self.broker.lock();
+        self.check_epoch(&state)?;
+        if state.generation != self.generation {
+            return Err(LogError::Abortable("the group has another generation".into()));
+        }
+        for position in positions {
+            state.unstable.insert(position.partition.clone(), self.transactional_id.clone());
+        }
+        drop(state);
+        let transaction = self.transaction.as_mut();
+        let transaction = transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
+        transaction.positions.extend_from_slice(positions);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        let mut state = self.broker.lock();
+        self.check_epoch(&state)?;
+        let transaction = self.transaction.take();
+        let Transaction { records, positions } =
+            transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
+        let mut topics: Vec<TopicName> = records.iter().map(|record| record.topic.clone()).collect();
+        topics.dedup();
+        for record in records {
+            let partition = TopicPartition { topic: record.topic.clone(), partition: 0 };
+            state.partitions.entry(partition).or_default().push(Stored::Record(record));
+        }
+        for topic in topics {
+            state.partitions.entry(TopicPartition { topic, partition: 0 }).or_default().push(Stored::Marker);
+        }
+        for Position { partition, next, metadata } in positions {
+            state.committed.insert(partition, (next, metadata));
+        }
+        state.unstable.retain(|_, id| *id != self.transactional_id);
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        let mut state = self.broker.lock();
+        self.check_epoch(&state)?;
+        state.unstable.retain(|_, id| *id != self.transactional_id);
+        self.transaction = None;
+        Ok(())
+    }
+
+    fn replace_producer(&mut self) -> Result<(), LogError> {
+        let mut state = self.broker.lock();
+        self.check_epoch(&state)?;
+        self.epoch = state.next_epoch(&self.transactional_id);
+        self.transaction = None;
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> Result<Vec<Assigned>, LogError> {
+        self.assignment()
+    }
+
+    fn caught_up(&self) -> bool {
+        self.caught_up && !self.is_rebalanced()
+    }
+
+    fn leave(&mut self) {
+        self.broker.remove_member(&self.topic, self.member);
+    }
+}

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::types::{EventType, Points, RuleId, TierId};
 
@@ -94,6 +95,16 @@ pub struct Rule {
     pub limits: Vec<Limit>,
 }
 
+impl Rule {
+    /// The periods that its limits count in, each once.
+    pub fn periods(&self) -> Vec<Period> {
+        let mut periods: Vec<Period> = self.limits.iter().map(|limit| limit.per).collect();
+        periods.sort_unstable();
+        periods.dedup();
+        periods
+    }
+}
+
 /// What a rule looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Each {
@@ -137,7 +148,8 @@ pub enum Most {
 }
 
 /// A calendar period of the programme's zone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Period {
     /// From midnight to midnight.
     Day,

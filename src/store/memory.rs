@@ -1,1 +1,277 @@
-//! See the module above.
+//! Accounts in this process's memory: for the demo, `simulate` and the simulation. The same answers
+//! as Redis, down to receipts that expire by generation; nothing outlives the process.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+
+use super::{
+    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt,
+    ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version, window_seconds,
+};
+use crate::types::{Bucket, Buckets, MemberId, TopicPartition};
+
+/// A map that is hashed fast; its order is never looked at.
+type FastMap<K, V> = HashMap<K, V, RandomState>;
+
+/// A store in memory. A clone is another handle on the same store, as another connection would be.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    settings: StoreSettings,
+    clock: Clock,
+    buckets: BTreeMap<Bucket, BucketState>,
+    sources: BTreeMap<TopicPartition, Vec<OffsetRange>>,
+    deployment: Option<Deployment>,
+}
+
+/// What generations of receipts are counted by.
+#[derive(Debug)]
+enum Clock {
+    /// Stands still until [`MemoryStore::advance`].
+    Set(Duration),
+    /// Runs since the store was made.
+    Running(Instant),
+}
+
+#[derive(Default, Debug)]
+struct BucketState {
+    accounts: FastMap<MemberId, Vec<u8>>,
+    /// The generation that `current` belongs to; `previous` is the one before it.
+    generation: u64,
+    current: FastMap<ReceiptKey, Receipt>,
+    previous: FastMap<ReceiptKey, Receipt>,
+    outbox: BTreeMap<OutboxKey, Vec<u8>>,
+}
+
+impl BucketState {
+    /// Forgets the generations that are no longer looked at.
+    fn turn_to(&mut self, generation: u64) {
+        match generation.saturating_sub(self.generation) {
+            0 => return,
+            1 => self.previous = std::mem::take(&mut self.current),
+            _ => {
+                self.current.clear();
+                self.previous.clear();
+            }
+        }
+        self.generation = generation;
+    }
+
+    fn receipt(&self, key: &ReceiptKey) -> Option<&Receipt> {
+        self.current.get(key).or_else(|| self.previous.get(key))
+    }
+
+    fn load(&self, wanted: &LoadBucket) -> LoadedBucket {
+        let accounts = wanted
+            .members
+            .iter()
+            .map(|member| self.accounts.get(member).cloned())
+            .collect();
+        if wanted.receipts.is_empty() {
+            return LoadedBucket {
+                accounts,
+                ..LoadedBucket::default()
+            };
+        }
+        LoadedBucket {
+            accounts,
+            receipts: wanted
+                .receipts
+                .iter()
+                .map(|key| self.receipt(key).cloned())
+                .collect(),
+            outbox: self
+                .outbox
+                .iter()
+                .map(|(key, blob)| (key.clone(), blob.clone()))
+                .collect(),
+        }
+    }
+
+    fn commit(&mut self, wanted: &CommitBucket) -> Committed {
+        for key in &wanted.published {
+            self.outbox.remove(key);
+        }
+        let stale = wanted.accounts.iter().any(|write| {
+            !holds_version(
+                self.accounts.get(&write.member).map(Vec::as_slice),
+                write.expected,
+            )
+        });
+        if stale || wanted.receipts.iter().any(|(key, _)| self.receipt(key).is_some()) {
+            return Committed::Refused;
+        }
+        for write in &wanted.accounts {
+            self.accounts.insert(write.member.clone(), write.json.clone());
+        }
+        self.current.extend(wanted.receipts.iter().cloned());
+        self.outbox.extend(wanted.outbox.iter().cloned());
+        Committed::Written
+    }
+}
+
+impl State {
+    fn now(&self) -> Duration {
+        match self.clock {
+            Clock::Set(now) => now,
+            Clock::Running(since) => since.elapsed(),
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.now().as_secs() / window_seconds(&self.settings)
+    }
+}
+
+impl MemoryStore {
+    /// An empty store whose clock stands still until [`MemoryStore::advance`].
+    pub fn new(settings: StoreSettings) -> Self {
+        Self::with_clock(settings, Clock::Set(Duration::ZERO))
+    }
+
+    /// An empty store whose receipts expire as time passes.
+    pub fn on_running_clock(settings: StoreSettings) -> Self {
+        Self::with_clock(settings, Clock::Running(Instant::now()))
+    }
+
+    fn with_clock(settings: StoreSettings, clock: Clock) -> Self {
+        let state = State {
+            settings,
+            clock,
+            buckets: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            deployment: None,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Lets time pass for every handle. A running clock stands still from then on.
+    pub fn advance(&self, by: Duration) {
+        let mut state = self.lock();
+        state.clock = Clock::Set(state.now().saturating_add(by));
+    }
+
+    /// A member's account as it was written.
+    pub fn account(&self, member: &MemberId) -> Option<Vec<u8>> {
+        let state = self.lock();
+        let bucket = Buckets(state.settings.buckets).of(member);
+        state.buckets.get(&bucket)?.accounts.get(member).cloned()
+    }
+
+    /// Every account as it was written, by member.
+    pub fn accounts(&self) -> BTreeMap<MemberId, Vec<u8>> {
+        let state = self.lock();
+        let accounts = state.buckets.values().flat_map(|bucket| &bucket.accounts);
+        accounts
+            .map(|(member, json)| (member.clone(), json.clone()))
+            .collect()
+    }
+
+    /// Every receipt that would be found now, by bucket and key.
+    pub fn receipts(&self) -> BTreeMap<(Bucket, ReceiptKey), Receipt> {
+        let mut state = self.lock();
+        let generation = state.generation();
+        let mut found = BTreeMap::new();
+        for (number, bucket) in &mut state.buckets {
+            bucket.turn_to(generation);
+            let both = bucket.previous.iter().chain(&bucket.current);
+            found.extend(both.map(|(key, receipt)| ((*number, key.clone()), receipt.clone())));
+        }
+        found
+    }
+
+    /// A poisoned lock is taken all the same: whoever panicked, did so outside of this module, where
+    /// nothing is left half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError> {
+        let mut state = self.lock();
+        let generation = state.generation();
+        let load = |wanted: &LoadBucket| {
+            let bucket = state.buckets.entry(wanted.bucket).or_default();
+            bucket.turn_to(generation);
+            bucket.load(wanted)
+        };
+        Ok(wanted.iter().map(load).collect())
+    }
+
+    fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
+        let mut state = self.lock();
+        let generation = state.generation();
+        let commit = |wanted: &CommitBucket| {
+            let bucket = state.buckets.entry(wanted.bucket).or_default();
+            bucket.turn_to(generation);
+            bucket.commit(wanted)
+        };
+        Ok(buckets.iter().map(commit).collect())
+    }
+
+    fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
+        let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let state = self.lock();
+        let every = state
+            .buckets
+            .iter()
+            .flat_map(|(number, bucket)| bucket.outbox.keys().map(|key| (*number, key)));
+        let of_these = every.filter(|(_, key)| wanted.contains(&key.partition));
+        Ok(of_these.map(|(bucket, key)| (bucket, key.clone())).collect())
+    }
+
+    fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self
+            .lock()
+            .buckets
+            .get(&bucket)
+            .and_then(|bucket| bucket.outbox.get(key))
+            .cloned())
+    }
+
+    fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for (bucket, key) in published {
+            if let Some(bucket) = state.buckets.get_mut(bucket) {
+                bucket.outbox.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn processed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Vec<OffsetRange>>, StoreError> {
+        let state = self.lock();
+        let ranges = |partition| state.sources.get(partition).cloned().unwrap_or_default();
+        Ok(partitions.iter().map(ranges).collect())
+    }
+
+    fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for (partition, range) in ranges {
+            add_range(state.sources.entry(partition.clone()).or_default(), *range);
+        }
+        Ok(())
+    }
+
+    fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
+        Ok(self
+            .lock()
+            .deployment
+            .get_or_insert_with(|| wanted.clone())
+            .clone())
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

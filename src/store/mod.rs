@@ -189,6 +189,43 @@ pub struct StoreSettings {
     pub dedupe_window: Duration,
 }
 
+/// A generation of receipts in whole seconds, at least one: Redis' clock is asked in seconds.
+fn window_seconds(settings: &StoreSettings) -> u64 {
+    let whole = settings.dedupe_window.as_secs();
+    let begun = u64::from(settings.dedupe_window.subsec_nanos() > 0);
+    whole.saturating_add(begun).max(1)
+}
+
+/// What an account of this version begins with.
+fn version_prefix(version: u64) -> String {
+    format!("{{\"v\":{version},")
+}
+
+/// Whether a stored account has this version, told by its first bytes as `commit.lua` tells it.
+fn holds_version(stored: Option<&[u8]>, version: u64) -> bool {
+    match stored {
+        None => version == 0,
+        Some(json) => version != 0 && json.starts_with(version_prefix(version).as_bytes()),
+    }
+}
+
+/// Adds a range to sorted ranges that neither touch nor overlap, and leaves them so.
+fn add_range(ranges: &mut Vec<OffsetRange>, mut added: OffsetRange) {
+    if added.from >= added.until {
+        return;
+    }
+    ranges.retain(|range| {
+        let apart = range.until < added.from || range.from > added.until;
+        if !apart {
+            added.from = added.from.min(range.from);
+            added.until = added.until.max(range.until);
+        }
+        apart
+    });
+    let place = ranges.partition_point(|range| range.from < added.from);
+    ranges.insert(place, added);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,313 @@
+//! A member's account, and [`Account::evolve`]: the only thing that changes one.
+//!
+//! An account is the fold of its entries: whoever has the ledger can compute it again. So whatever an
+//! account must know (balances, what limits have counted, what tiers measure) comes from entries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Change, Entry, EntryKind, Origin, Why};
+use crate::programme::Period;
+use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
+
+/// A member's points, tier and what decisions need to remember. As JSON it starts with
+/// `{"v":<version>,`, so that a version can be compared without parsing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Account {
+    /// Counts changes: each entry and each tier change makes it one more.
+    #[serde(rename = "v")]
+    pub version: u64,
+    /// Whose account it is.
+    pub member_id: MemberId,
+    /// Points that can be spent.
+    pub available: Points,
+    /// Points that are earned but still held.
+    pub pending: Points,
+    /// The level, once it was ever changed; before that the member has the programme's first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tier: Option<Tier>,
+    /// Points by when they expire. Points that behave alike are one lot.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lots: Vec<Lot>,
+    /// What the tiers measure.
+    #[serde(default)]
+    pub earned: Earned,
+    /// What limits have counted, by rule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub used: BTreeMap<RuleId, Vec<Used>>,
+    /// The latest event's time, in seconds since 1970; lateness is measured from here.
+    #[serde(default)]
+    pub newest: i64,
+    /// The last entries, newest last.
+    #[serde(skip_serializing_if = "VecDeque::is_empty", default)]
+    pub history: VecDeque<HistoryEntry>,
+}
+
+/// The level that a member has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tier {
+    /// The level.
+    pub id: TierId,
+    /// When it was reached, in seconds since 1970.
+    pub since: i64,
+}
+
+/// Points that are released together and expire together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lot {
+    /// How many are left.
+    pub points: Points,
+    /// When they expire, in seconds since 1970; never where absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires: Option<i64>,
+}
+
+/// Points earned, as tiers measure them.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Earned {
+    /// Ever.
+    pub total: Points,
+    /// By calendar month (year × 12 + month − 1), ascending; only as many as the programme measures.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub months: Vec<(i32, Points)>,
+}
+
+/// What a limit has counted in one period: `["day", 20779, 2, 10]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Used(
+    /// The kind of period.
+    pub Period,
+    /// Which one, see [`period_index`].
+    pub i32,
+    /// How often the rule paid.
+    pub u32,
+    /// How many points it paid.
+    pub Points,
+);
+
+/// An entry in short form, for "my points" pages.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The event's time, in seconds since 1970.
+    pub at: i64,
+    /// What kind of entry it was.
+    pub kind: EntryKind,
+    /// Points moved.
+    pub points: Points,
+    /// Points that were cut, for a declined entry.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub declined: Points,
+    /// What paid.
+    pub by: Origin,
+    /// Why it was declined.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<Why>,
+    /// The event: source, a space, id.
+    pub event: Arc<str>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_zero(points: &Points) -> bool {
+    *points == Points::ZERO
+}
+
+/// How much an account remembers. It bounds an account's size; balances do not depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// Entries in the history.
+    pub history: usize,
+    /// Calendar months that the tiers measure; 0 where they measure a lifetime.
+    pub months: u16,
+    /// Days that limits are remembered for; an event that is later than this is not paid by a rule
+    /// with a limit.
+    pub days: u16,
+}
+
+impl Account {
+    /// The account of a member who has none yet.
+    pub fn new(member_id: MemberId) -> Self {
+        Self {
+            version: 0,
+            member_id,
+            available: Points::ZERO,
+            pending: Points::ZERO,
+            tier: None,
+            lots: Vec::new(),
+            earned: Earned::default(),
+            used: BTreeMap::new(),
+            newest: i64::MIN,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// Reads an account as [`Account::to_json`] wrote it.
+    ///
+    /// # Errors
+    /// Where the text is no account: somebody else wrote it.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// The account as JSON that starts with its version.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(256 + 128 * self.history.len());
+        // Serialising plain structs into memory has no way to fail: no I/O, and all keys are text.
+        let written = serde_json::to_writer(&mut json, self);
+        debug_assert!(written.is_ok());
+        json
+    }
+
+    /// Whether these points can be added without leaving the range of points.
+    ///
+    /// # Errors
+    /// Where a balance or a measure would overflow.
+    pub fn can_take(&self, earned: Points) -> Result<(), PointsOverflow> {
+        self.available.plus(earned)?;
+        self.earned.total.plus(earned)?;
+        Ok(())
+    }
+
+    /// What a limit has counted for a rule in the period that holds `day`.
+    pub fn used(&self, rule: &RuleId, period: Period, day: Date) -> (u32, Points) {
+        let index = period_index(period, day);
+        let counted = self.used.get(rule).into_iter().flatten();
+        counted
+            .filter(|used| used.0 == period && used.1 == index)
+            .map(|used| (used.2, used.3))
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// Points earned in the calendar month of the newest entry and the months before it, as many as
+    /// are kept.
+    pub fn earned_in_kept_months(&self) -> Points {
+        Points(self.earned.months.iter().map(|(_, points)| points.0).sum())
+    }
+
+    /// Applies one change.
+    ///
+    /// # Errors
+    /// Where a sum leaves the range of points; the account is then of no more use. Callers ask
+    /// [`Account::can_take`] first.
+    pub fn evolve(&mut self, change: &Change, retention: &Retention) -> Result<(), PointsOverflow> {
+        self.version += 1;
+        match change {
+            Change::Entry(entry) => self.evolve_entry(entry, retention),
+            Change::Tier(change) => {
+                self.tier = Some(Tier { id: change.to.clone(), since: change.at });
+                Ok(())
+            }
+        }
+    }
+
+    fn evolve_entry(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
+        self.newest = self.newest.max(entry.at);
+        if entry.kind == EntryKind::Earned {
+            self.available = self.available.plus(entry.points)?;
+            self.earned.total = self.earned.total.plus(entry.points)?;
+            self.add_to_lot(entry.points)?;
+            self.count_month(entry.day, entry.points, retention.months)?;
+            self.count_limits(entry, retention)?;
+        }
+        if retention.history > 0 {
+            while self.history.len() >= retention.history {
+                self.history.pop_front();
+            }
+            self.history.push_back(HistoryEntry {
+                at: entry.at,
+                kind: entry.kind,
+                points: entry.points,
+                declined: entry.declined,
+                by: entry.by.clone(),
+                why: entry.why,
+                event: entry.event.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Points never expire yet, so that all of them are one lot.
+    fn add_to_lot(&mut self, points: Points) -> Result<(), PointsOverflow> {
+        match self.lots.iter_mut().find(|lot| lot.expires.is_none()) {
+            Some(lot) => lot.points = lot.points.plus(points)?,
+            None if points > Points::ZERO => self.lots.push(Lot { points, expires: None }),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn count_month(&mut self, day: Date, points: Points, kept: u16) -> Result<(), PointsOverflow> {
+        if kept == 0 {
+            return Ok(());
+        }
+        let month = period_index(Period::Month, day);
+        let months = &mut self.earned.months;
+        match months.binary_search_by_key(&month, |(month, _)| *month) {
+            Ok(at) => {
+                if let Some((_, sum)) = months.get_mut(at) {
+                    *sum = sum.plus(points)?;
+                }
+            }
+            Err(at) => months.insert(at, (month, points)),
+        }
+        let newest = months.last().map_or(month, |(month, _)| *month);
+        months.retain(|(month, _)| *month > newest - i32::from(kept));
+        Ok(())
+    }
+
+    fn count_limits(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
+        let Origin::Rule(rule) = &entry.by else { return Ok(()) };
+        if entry.counts.is_empty() {
+            return Ok(());
+        }
+        let counters = self.used.entry(rule.clone()).or_default();
+        for &period in &entry.counts {
+            let index = period_index(period, entry.day);
+            match counters.iter_mut().find(|used| used.0 == period && used.1 == index) {
+                Some(used) => {
+                    used.2 += 1;
+                    used.3 = used.3.plus(entry.points)?;
+                }
+                None => counters.push(Used(period, index, 1, entry.points)),
+            }
+        }
+        // Late events count in their own day, so days are kept as long as events may be late.
+        for &period in &entry.counts {
+            let newest = counters.iter().filter(|used| used.0 == period).map(|used| used.1).max();
+            let kept = newest.unwrap_or_default() - periods_in(period, retention.days);
+            counters.retain(|used| used.0 != period || used.1 >= kept);
+        }
+        Ok(())
+    }
+}
+
+/// Numbers a period so that the next has the next number: days since 1970-01-01, weeks from Monday
+/// 1969-12-29, year × 12 + month − 1, the year, and 0 for ever.
+pub fn period_index(period: Period, day: Date) -> i32 {
+    let days = || {
+        let since = day.duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
+        i32::try_from(since).unwrap_or_default() // a civil date lies within ±9999 years
+    };
+    match period {
+        Period::Day => days(),
+        Period::Week => (days() + 3).div_euclid(7), // 1970-01-01 was a Thursday
+        Period::Month => i32::from(day.year()) * 12 + i32::from(day.month()) - 1,
+        Period::Year => i32::from(day.year()),
+        Period::Ever => 0,
+    }
+}
+
+/// How many whole periods can begin within so many days.
+fn periods_in(period: Period, days: u16) -> i32 {
+    let days = i32::from(days);
+    match period {
+        Period::Day => days,
+        Period::Week => days / 7 + 1,
+        Period::Month => days / 28 + 1,
+        Period::Year => days / 365 + 1,
+        Period::Ever => 0,
+    }
+}

@@ -1,0 +1,333 @@
+//! What goes out: entries of the ledger and tier changes, their ids and their form on a topic.
+
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::Event;
+use crate::programme::Period;
+use crate::types::{EventId, MemberId, Points, RuleId, TierId};
+
+/// A change of an account. Each makes the account's version one more.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A line of the ledger.
+    Entry(Entry),
+    /// Another level.
+    Tier(TierChange),
+}
+
+/// One line of the ledger: points moved, or were declined, and why.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// What kind of line.
+    pub kind: EntryKind,
+    /// Points moved: positive for the member; zero where they were declined.
+    pub points: Points,
+    /// Points that were cut, for a declined entry.
+    pub declined: Points,
+    /// What paid.
+    pub by: Origin,
+    /// Tells entries of one event and one origin apart.
+    pub index: u32,
+    /// Why it was declined.
+    pub why: Option<Why>,
+    /// What it was computed from, where that is an amount: an order's money, or the base in points
+    /// that a tier pays more on.
+    pub of: Option<Decimal>,
+    /// The event's time, in seconds since 1970.
+    pub at: i64,
+    /// The event's day in the programme's zone.
+    pub day: Date,
+    /// The periods whose limits this entry counts toward.
+    pub counts: Vec<Period>,
+    /// The event: source, a space, id.
+    pub event: Arc<str>,
+}
+
+/// The kinds of entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// Points came.
+    Earned,
+    /// Points did not come, and the entry says why.
+    Declined,
+}
+
+impl EntryKind {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EntryKind::Earned => "earned",
+            EntryKind::Declined => "declined",
+        }
+    }
+
+    /// The CloudEvents type of such an entry.
+    pub fn event_type(self) -> &'static str {
+        match self {
+            EntryKind::Earned => "points.earned",
+            EntryKind::Declined => "points.declined",
+        }
+    }
+}
+
+/// What paid, or would have. As JSON `{"rule":"sign-in"}` or `{"tier":"gold"}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A rule: the base.
+    Rule(RuleId),
+    /// The tier's factor on the base.
+    Tier(TierId),
+}
+
+impl Origin {
+    /// The rule's or tier's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Origin::Rule(rule) => rule.as_str(),
+            Origin::Tier(tier) => tier.as_str(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Origin::Rule(_) => "rule",
+            Origin::Tier(_) => "tier",
+        }
+    }
+}
+
+/// Why points were declined.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The rule had paid as often as it may in the period.
+    LimitTimes,
+    /// The rule had paid as many points as it may in the period.
+    LimitPoints,
+    /// The amount is too small for a whole point.
+    BelowOnePoint,
+    /// The event is so late that its period's limit is not known any more.
+    TooLate,
+}
+
+impl Why {
+    /// Its name in entries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::LimitTimes => "limit_times",
+            Why::LimitPoints => "limit_points",
+            Why::BelowOnePoint => "below_one_point",
+            Why::TooLate => "too_late",
+        }
+    }
+}
+
+/// A member's change to another level.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TierChange {
+    /// The level before.
+    pub from: TierId,
+    /// The level from now on.
+    pub to: TierId,
+    /// What the member has earned, as tiers measure it.
+    pub measure: Points,
+    /// The event's time, in seconds since 1970.
+    pub at: i64,
+}
+
+/// A change with the account as it left it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Applied {
+    /// The change.
+    pub change: Change,
+    /// The account's version after it.
+    pub version: u64,
+    /// Points that could be spent after it.
+    pub available: Points,
+    /// Points held after it.
+    pub pending: Points,
+}
+
+/// Renders what is published, for one programme.
+#[derive(Clone, Debug)]
+pub struct Renderer {
+    source: String,
+    programme: String,
+    version: String,
+}
+
+/// The namespace of every id that accrual makes (a random UUID, fixed once).
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_1c2e_91b0_4f3e_9c0b_5d2b_7a6e_83d1);
+
+#[derive(Serialize)]
+struct CloudEvent<'a, D: Serialize> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    subject: &'a MemberId,
+    time: &'a str,
+    datacontenttype: &'static str,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct EntryData<'a> {
+    member_id: &'a MemberId,
+    points: Points,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declined: Option<Points>,
+    available: Points,
+    pending: Points,
+    version: u64,
+    #[serde(flatten)]
+    by: &'a Origin,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<Decimal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Why>,
+    day: Date,
+    #[serde(skip_serializing_if = "<[Period]>::is_empty")]
+    counts: &'a [Period],
+    event: EventRef<'a>,
+    programme: ProgrammeRef<'a>,
+}
+
+#[derive(Serialize)]
+struct TierData<'a> {
+    member_id: &'a MemberId,
+    from: &'a TierId,
+    to: &'a TierId,
+    reason: &'static str,
+    measure: Points,
+    version: u64,
+    event: EventRef<'a>,
+    programme: ProgrammeRef<'a>,
+}
+
+#[derive(Serialize)]
+struct EventRef<'a> {
+    source: &'a str,
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+#[derive(Serialize)]
+struct ProgrammeRef<'a> {
+    name: &'a str,
+    version: &'a str,
+}
+
+impl Renderer {
+    /// A renderer for this programme, whose CloudEvents source is `accrual/<programme>`.
+    pub fn new(programme: &str, version: &str) -> Self {
+        Self {
+            source: format!("accrual/{programme}"),
+            programme: programme.to_owned(),
+            version: version.to_owned(),
+        }
+    }
+
+    /// The id of an entry: UUIDv5 (RFC 9562) of programme, event, origin and index, so that the same
+    /// decision has the same id however often it is made.
+    pub fn entry_id(&self, event: &EventId, by: &Origin, index: u32) -> Uuid {
+        self.id(&[&event.source, &event.id, by.kind(), by.name()], u64::from(index))
+    }
+
+    fn id(&self, parts: &[&str], number: u64) -> Uuid {
+        let mut name = Vec::with_capacity(128);
+        name.extend_from_slice(self.programme.as_bytes());
+        for part in parts {
+            name.push(0);
+            name.extend_from_slice(part.as_bytes());
+        }
+        name.push(0);
+        name.extend_from_slice(&number.to_be_bytes());
+        Uuid::new_v5(&NAMESPACE, &name)
+    }
+
+    /// A change as the CloudEvent that is published for it.
+    pub fn change(&self, event: &Event, applied: &Applied) -> Vec<u8> {
+        let event_ref =
+            EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
+        let programme = ProgrammeRef { name: &self.programme, version: &self.version };
+        match &applied.change {
+            Change::Entry(entry) => {
+                let id = self.entry_id(&event.id, &entry.by, entry.index);
+                let declined = (entry.kind == EntryKind::Declined).then_some(entry.declined);
+                let data = EntryData {
+                    member_id: &event.member,
+                    points: entry.points,
+                    declined,
+                    available: applied.available,
+                    pending: applied.pending,
+                    version: applied.version,
+                    by: &entry.by,
+                    of: entry.of,
+                    reason: entry.why,
+                    day: entry.day,
+                    counts: &entry.counts,
+                    event: event_ref,
+                    programme,
+                };
+                self.envelope(id, entry.kind.event_type(), &event.member, &event.time_text, data)
+            }
+            Change::Tier(change) => {
+                let parts = [event.id.source.as_ref(), &event.id.id, "tier-change", change.to.as_str()];
+                let data = TierData {
+                    member_id: &event.member,
+                    from: &change.from,
+                    to: &change.to,
+                    reason: "reached",
+                    measure: change.measure,
+                    version: applied.version,
+                    event: event_ref,
+                    programme,
+                };
+                self.envelope(self.id(&parts, 0), "tier.changed", &event.member, &event.time_text, data)
+            }
+        }
+    }
+
+    /// An account's snapshot: its JSON as stored, in an envelope.
+    pub fn snapshot(&self, member: &MemberId, version: u64, time: &str, account_json: &[u8]) -> Vec<u8> {
+        let id = self.id(&["account", member.as_str()], version);
+        // The account is embedded as it is, so that it is serialised once for store and topic alike.
+        let mut json = self.envelope(id, "account.changed", member, time, ());
+        let tail = b"null}";
+        if json.ends_with(tail) {
+            json.truncate(json.len() - tail.len());
+        }
+        json.extend_from_slice(account_json);
+        json.push(b'}');
+        json
+    }
+
+    fn envelope<D: Serialize>(&self, id: Uuid, kind: &str, member: &MemberId, time: &str, data: D) -> Vec<u8> {
+        let mut text = Uuid::encode_buffer();
+        let event = CloudEvent {
+            specversion: "1.0",
+            id: id.hyphenated().encode_lower(&mut text),
+            source: &self.source,
+            kind,
+            subject: member,
+            time,
+            datacontenttype: "application/json",
+            data,
+        };
+        let mut json = Vec::with_capacity(768);
+        // Serialising plain structs into memory has no way to fail: no I/O, and all keys are text.
+        let written = serde_json::to_writer(&mut json, &event);
+        debug_assert!(written.is_ok());
+        json
+    }
+}

@@ -1,0 +1,318 @@
+//! From a record to an [`Event`]: the envelope, then the data by type. Everything that upstream can
+//! get wrong is found here and named.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
+use crate::log::Record;
+use crate::store::ReceiptKey;
+use crate::types::{EventId, EventType, MemberId};
+
+/// Lists in an event may be this long; conditions walk them.
+pub const MOST_ITEMS: usize = 1_000;
+
+/// Ids may be this many bytes long; they become keys.
+pub const LONGEST_ID: usize = 512;
+
+/// Types of the domain that this version does not decide. They are never skipped in silence: they go
+/// to the dead letters, from where they can be replayed.
+const NOT_DECIDED_YET: [&str; 4] =
+    ["order.refunded", "redemption.requested", "redemption.cancelled", "points.adjusted"];
+
+/// What a record turned out to be.
+#[derive(Debug)]
+pub enum Decoded {
+    /// An event that the programme names.
+    Event(Box<Event>),
+    /// An event of a type that the programme does not name.
+    Skipped,
+}
+
+/// Reads events for one programme.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// The types that the programme names. Few, so that a linear search is the fastest.
+    named: Vec<EventType>,
+    currency: String,
+    digits: u32,
+    max_record_bytes: usize,
+}
+
+impl Decoder {
+    /// A decoder for a programme that names these types and pays in this currency.
+    pub fn new(named: Vec<EventType>, currency: &str, max_record_bytes: usize) -> Self {
+        Self { named, currency: currency.to_owned(), digits: money::minor_digits(currency), max_record_bytes }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// What makes the record a dead letter.
+    pub fn decode(&self, record: &Record) -> Result<Decoded, Rejected> {
+        let size = record.payload.as_ref().map_or(0, Vec::len);
+        if size > self.max_record_bytes {
+            let detail = format!("the payload has {size} bytes, at most {} are allowed", self.max_record_bytes);
+            return Err(Rejected::new(Reason::TooLarge, detail));
+        }
+        let envelope = cloudevents::read(record)?;
+        let kind = required("type", envelope.kind, Reason::NoType)?;
+        if NOT_DECIDED_YET.contains(&kind.as_ref()) {
+            let detail = format!("events of type {kind} are not supported yet; replay them once they are");
+            return Err(Rejected::new(Reason::NotSupportedYet, detail));
+        }
+        let Some(kind) = self.named.iter().find(|named| named.as_str() == kind) else {
+            return Ok(Decoded::Skipped);
+        };
+        let id = required("id", envelope.id, Reason::NoId)?;
+        let source = required("source", envelope.source, Reason::NoSource)?;
+        if source.contains(' ') {
+            return Err(Rejected::new(Reason::WrongKind, "source holds a space, expected a URI reference"));
+        }
+        let time_text = required("time", envelope.time, Reason::NoTime)?;
+        let time = rfc3339(&time_text)?;
+        let Some(data) = envelope.data else {
+            return Err(Rejected::new(Reason::NoMember, "the event has no data, expected data.member_id"));
+        };
+        let facts = self.facts(kind, data)?;
+        Ok(Decoded::Event(Box::new(Event {
+            id: EventId { source: source.into(), id: id.into() },
+            kind: kind.clone(),
+            time,
+            time_text: time_text.into(),
+            member: facts.member,
+            order: facts.order,
+            business_key: facts.business_key,
+            data: data.into(),
+            fingerprint: fingerprint(kind, data),
+        })))
+    }
+
+    /// Reads the data of a type and checks all that the type promises.
+    fn facts(&self, kind: &EventType, data: &str) -> Result<Facts, Rejected> {
+        match kind.as_str() {
+            "order.paid" => self.order(data),
+            "review.posted" => {
+                let review: Review<'_> = parse(data)?;
+                let member = member(review.member_id)?;
+                let id = required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
+                Ok(Facts { member, order: None, business_key: Some(business_key(kind, &id)) })
+            }
+            "content.shared" => Ok(Facts::of(member(parse::<Share<'_>>(data)?.member_id)?)),
+            "member.registered" | "member.updated" => {
+                Ok(Facts::of(member(parse::<Profile<'_>>(data)?.member_id)?))
+            }
+            _ => Ok(Facts::of(member(parse::<Any<'_>>(data)?.member_id)?)),
+        }
+    }
+
+    fn order(&self, data: &str) -> Result<Facts, Rejected> {
+        let order: OrderPaid<'_> = parse(data)?;
+        let member = member(order.member_id)?;
+        let id = required("data.order_id", order.order_id.map(|text| text.0), Reason::MissingField)?;
+        let Some(amount) = order.amount else {
+            return Err(Rejected::new(Reason::MissingField, "data.amount is missing, expected what was paid"));
+        };
+        let amount = money::amount("data.amount", amount, self.digits)?;
+        for (field, raw) in [("data.shipping", order.shipping), ("data.points_paid", order.points_paid)] {
+            if let Some(raw) = raw.filter(|raw| raw.get() != "null") {
+                money::amount(field, raw, self.digits)?;
+            }
+        }
+        let currency =
+            required("data.currency", order.currency.map(|text| text.0), Reason::MissingField)?;
+        if currency != self.currency.as_str() {
+            let shown: String = currency.chars().take(20).collect();
+            let detail = format!("data.currency is {shown}, the programme's is {}", self.currency);
+            return Err(Rejected::new(Reason::WrongCurrency, detail));
+        }
+        let items = order.items.unwrap_or_default();
+        if items.len() > MOST_ITEMS {
+            let detail = format!("data.items has {} items, at most {MOST_ITEMS} are allowed", items.len());
+            return Err(Rejected::new(Reason::TooLong, detail));
+        }
+        let items = items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
+        let business_key = Some(business_key("order.paid", &id));
+        Ok(Facts { member, order: Some(Order { amount, items }), business_key })
+    }
+
+    fn item(&self, at: usize, item: &OrderItem<'_>) -> Result<Item, Rejected> {
+        let field = |name: &str| format!("data.items[{at}].{name}");
+        let missing = |name| Rejected::new(Reason::MissingField, format!("{} is missing", field(name)));
+        // A unit price may be finer than the currency (three for 1.00), and a quantity may be a weight.
+        let price = money::amount(&field("price"), item.price.ok_or_else(|| missing("price"))?, 6)?;
+        let quantity = item.quantity.ok_or_else(|| missing("quantity"))?;
+        let quantity = money::amount(&field("quantity"), quantity, 6)?;
+        let amount: Option<Decimal> = price.checked_mul(quantity);
+        let amount = amount.ok_or_else(|| {
+            Rejected::new(Reason::BadAmount, format!("{} × quantity is out of range", field("price")))
+        })?;
+        Ok(Item { amount })
+    }
+}
+
+/// What the data of an event says that every rule may need.
+struct Facts {
+    member: MemberId,
+    order: Option<Order>,
+    business_key: Option<ReceiptKey>,
+}
+
+impl Facts {
+    fn of(member: MemberId) -> Self {
+        Self { member, order: None, business_key: None }
+    }
+}
+
+/// Text that is borrowed from the payload where it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct OrderPaid<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    order_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    amount: Option<&'a RawValue>,
+    #[serde(borrow)]
+    currency: Option<Text<'a>>,
+    #[serde(borrow)]
+    shipping: Option<&'a RawValue>,
+    #[serde(borrow)]
+    points_paid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    items: Option<Vec<OrderItem<'a>>>,
+}
+
+/// The fields that are not used here are named all the same, so that a wrong kind is found.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct OrderItem<'a> {
+    #[serde(borrow)]
+    price: Option<&'a RawValue>,
+    #[serde(borrow)]
+    quantity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    line_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    sku: Option<Text<'a>>,
+    #[serde(borrow)]
+    category: Option<Text<'a>>,
+    #[serde(borrow)]
+    brand: Option<Text<'a>>,
+    #[serde(borrow)]
+    tags: Option<Vec<Text<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Review<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    review_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    order_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    product_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    text: Option<Text<'a>>,
+    rating: Option<f64>,
+    images: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Share<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    share_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    target: Option<Text<'a>>,
+    #[serde(borrow)]
+    channel: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Profile<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    referrer_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    birthday: Option<Text<'a>>,
+    #[serde(borrow)]
+    segments: Option<Vec<Text<'a>>>,
+    attributes: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+#[derive(Deserialize)]
+struct Any<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+}
+
+fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Rejected> {
+    if !data.starts_with('{') {
+        let detail = format!("data is {}, expected an object", money::kind_of(data));
+        return Err(Rejected::new(Reason::WrongKind, detail));
+    }
+    serde_json::from_str(data).map_err(|error| cloudevents::json_fault("data", &error))
+}
+
+fn member(id: Option<Text<'_>>) -> Result<MemberId, Rejected> {
+    let id = required("data.member_id", id.map(|text| text.0), Reason::NoMember)?;
+    Ok(MemberId::from(id.as_ref()))
+}
+
+/// The text, if it is there, not empty and not too long.
+fn required<'a>(field: &str, text: Option<Cow<'a, str>>, reason: Reason) -> Result<Cow<'a, str>, Rejected> {
+    match text {
+        None => Err(Rejected::new(reason, format!("{field} is missing"))),
+        Some(text) if text.trim_ascii().is_empty() => Err(Rejected::new(reason, format!("{field} is empty"))),
+        Some(text) if text.len() > LONGEST_ID => {
+            let detail = format!("{field} has {} bytes, at most {LONGEST_ID} are allowed", text.len());
+            Err(Rejected::new(Reason::TooLong, detail))
+        }
+        Some(text) => Ok(text),
+    }
+}
+
+/// RFC 3339 and not the other forms that the parser would take.
+fn rfc3339(text: &str) -> Result<Timestamp, Rejected> {
+    let bytes = text.as_bytes();
+    let extended = bytes.get(4) == Some(&b'-')
+        && bytes.get(7) == Some(&b'-')
+        && bytes.get(13) == Some(&b':')
+        && bytes.get(16) == Some(&b':')
+        && !text.ends_with(']');
+    let parsed = if extended { text.parse::<Timestamp>().ok() } else { None };
+    parsed.ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        let detail = format!("time is \"{shown}\", expected RFC 3339 such as 2026-11-22T10:00:00Z");
+        Rejected::new(Reason::BadTime, detail)
+    })
+}
+
+/// The receipt of a business key: `order.paid 4711`.
+fn business_key(kind: impl std::fmt::Display, id: &str) -> ReceiptKey {
+    format!("{kind} {id}").into_boxed_str()
+}
+
+fn fingerprint(kind: &EventType, data: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(kind.as_str().as_bytes());
+    hash.update(&[0]);
+    hash.update(data.as_bytes());
+    hash.digest()
+}

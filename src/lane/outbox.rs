@@ -1,0 +1,119 @@
+//! The form of an outbox blob: what a batch still has to publish for one input partition in one
+//! bucket, byte for byte as it will be published.
+//!
+//! A version byte, then for each record: offset (i64), channel (u8), length and bytes of the member,
+//! length and bytes of the payload; numbers little-endian, lengths u32.
+
+use crate::types::MemberId;
+
+const VERSION: u8 = 1;
+
+/// The topic that a record goes to, by its role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Channel {
+    /// The ledger.
+    Awards,
+    /// Tier changes.
+    TierChanges,
+}
+
+/// One record to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unpublished {
+    /// The offset of the record that caused it.
+    pub offset: i64,
+    /// Where it goes.
+    pub channel: Channel,
+    /// Whose it is; the key.
+    pub member: MemberId,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// Adds a record to a blob; an empty blob is begun.
+pub fn push(blob: &mut Vec<u8>, offset: i64, channel: Channel, member: &MemberId, payload: &[u8]) {
+    if blob.is_empty() {
+        blob.push(VERSION);
+    }
+    blob.extend_from_slice(&offset.to_le_bytes());
+    blob.push(match channel {
+        Channel::Awards => 0,
+        Channel::TierChanges => 1,
+    });
+    for bytes in [member.as_str().as_bytes(), payload] {
+        // Records are bounded far below 4 GiB by the broker.
+        blob.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+        blob.extend_from_slice(bytes);
+    }
+}
+
+/// Reads a blob.
+///
+/// # Errors
+/// Where the bytes are no outbox blob of a version known here, with what was found.
+pub fn read(blob: &[u8]) -> Result<Vec<Unpublished>, String> {
+    let mut rest = blob;
+    let version = take(&mut rest, 1)?;
+    if version != [VERSION] {
+        return Err(format!("outbox blob of version {version:?}, this worker reads version {VERSION}"));
+    }
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let offset = i64::from_le_bytes(array(take(&mut rest, 8)?)?);
+        let channel = match take(&mut rest, 1)? {
+            [0] => Channel::Awards,
+            [1] => Channel::TierChanges,
+            other => return Err(format!("outbox blob names channel {other:?}")),
+        };
+        let member = sized(&mut rest)?;
+        let member = std::str::from_utf8(member).map_err(|error| format!("outbox blob: {error}"))?.into();
+        let payload = sized(&mut rest)?.to_vec();
+        records.push(Unpublished { offset, channel, member, payload });
+    }
+    Ok(records)
+}
+
+fn sized<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {
+    let length = u32::from_le_bytes(array(take(rest, 4)?)?);
+    take(rest, length as usize)
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
+    let (taken, left) = rest.split_at_checked(length).ok_or("outbox blob ends in the middle of a record")?;
+    *rest = left;
+    Ok(taken)
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], String> {
+    bytes.try_into().map_err(|_| "outbox blob ends in the middle of a number".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_blob_is_read_back_as_written(
+            records in prop::collection::vec((any::<i64>(), any::<bool>(), ".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 1..20)
+        ) {
+            let written: Vec<Unpublished> = records.into_iter().map(|(offset, awards, member, payload)| Unpublished {
+                offset,
+                channel: if awards { Channel::Awards } else { Channel::TierChanges },
+                member: member.into(),
+                payload,
+            }).collect();
+            let mut blob = Vec::new();
+            for record in &written {
+                push(&mut blob, record.offset, record.channel, &record.member, &record.payload);
+            }
+            prop_assert_eq!(read(&blob).unwrap(), written);
+        }
+
+        #[test]
+        fn a_torn_blob_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a lane knows of its partitions: where it reads on, which offsets are processed.
+
+use std::collections::HashMap;
+
+use crate::log::{Assigned, Position};
+use crate::store::OffsetRange;
+use crate::types::TopicPartition;
+
+/// The partitions that a lane owns.
+#[derive(Debug, Default)]
+pub struct Positions {
+    owned: HashMap<TopicPartition, Owned>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    /// The next offset to be committed; nothing before the first record of a partition that was
+    /// never committed.
+    next: Option<i64>,
+    /// Where the range that ends at `next` and has no gap begins.
+    start: i64,
+    /// Ranges known to be processed and published when the partition was assigned, sorted.
+    processed: Vec<OffsetRange>,
+}
+
+impl Positions {
+    /// Begins anew with what was just assigned and what is known to be processed of it.
+    pub fn assign(&mut self, assigned: &[Assigned], processed: Vec<Vec<OffsetRange>>) {
+        self.owned.clear();
+        for (assigned, processed) in assigned.iter().zip(processed) {
+            let next = assigned.committed.as_ref().map(|(offset, _)| *offset);
+            let start = committed_range(assigned).map(|range| range.from).or(next).unwrap_or_default();
+            self.owned.insert(assigned.partition.clone(), Owned { next, start, processed });
+        }
+    }
+
+    /// Whether the offset is known to be processed: nothing of it must be done again.
+    pub fn is_processed(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.owned.get(partition).is_some_and(|owned| contains(&owned.processed, offset))
+    }
+
+    /// The positions to commit for a batch that holds, for each partition, these lowest and highest
+    /// offsets.
+    pub fn after(&self, batch: &HashMap<TopicPartition, (i64, i64)>) -> Vec<Position> {
+        let position = |(partition, &(lowest, highest)): (&TopicPartition, &(i64, i64))| {
+            let start = self.start(partition, lowest);
+            Position { partition: partition.clone(), next: highest + 1, metadata: format!("from={start}") }
+        };
+        let mut positions: Vec<Position> = batch.iter().map(position).collect();
+        positions.sort_by(|a, b| a.partition.cmp(&b.partition));
+        positions
+    }
+
+    /// Notes that a batch is processed and published.
+    pub fn advance(&mut self, batch: &HashMap<TopicPartition, (i64, i64)>) {
+        for (partition, &(lowest, highest)) in batch {
+            let start = self.start(partition, lowest);
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.start = start;
+                owned.next = Some(highest + 1);
+            }
+        }
+    }
+
+    /// Offsets between two records of one partition that were not delivered do not exist (transaction
+    /// markers, compaction), so a range has a gap only where reading began anew.
+    fn start(&self, partition: &TopicPartition, lowest: i64) -> i64 {
+        match self.owned.get(partition) {
+            Some(Owned { next: Some(next), start, .. }) if lowest >= *next => *start,
+            _ => lowest,
+        }
+    }
+
+    /// The ranges that this lane has processed without a gap, for the store to remember.
+    pub fn ranges(&self) -> Vec<(TopicPartition, OffsetRange)> {
+        let range = |(partition, owned): (&TopicPartition, &Owned)| {
+            let range = OffsetRange { from: owned.start, until: owned.next? };
+            (range.from < range.until).then(|| (partition.clone(), range))
+        };
+        self.owned.iter().filter_map(range).collect()
+    }
+
+    /// Whether everything up to `offset` is behind this lane.
+    pub fn is_past(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.owned.get(partition).and_then(|owned| owned.next).is_some_and(|next| offset < next)
+    }
+
+    /// How many partitions the lane owns.
+    pub fn len(&self) -> usize {
+        self.owned.len()
+    }
+}
+
+/// The range that a committed offset's metadata speaks of: processed without a gap up to the offset.
+/// An operator's reset leaves no metadata, and so opens no range.
+pub fn committed_range(assigned: &Assigned) -> Option<OffsetRange> {
+    let (until, metadata) = assigned.committed.as_ref()?;
+    let from = metadata.strip_prefix("from=")?.parse().ok()?;
+    (from < *until).then_some(OffsetRange { from, until: *until })
+}
+
+/// Whether one of the sorted ranges holds the offset.
+pub fn contains(ranges: &[OffsetRange], offset: i64) -> bool {
+    let after = ranges.partition_point(|range| range.from <= offset);
+    after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| offset < range.until)
+}
+
+/// Whether one of the sorted ranges holds all offsets from `first` to `last`.
+pub fn covers(ranges: &[OffsetRange], first: i64, last: i64) -> bool {
+    ranges.iter().any(|range| range.from <= first && last < range.until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: "orders".into(), partition: 0 }
+    }
+
+    fn assigned(committed: Option<(i64, &str)>) -> Assigned {
+        let committed = committed.map(|(offset, metadata)| (offset, metadata.to_owned()));
+        Assigned { partition: partition(), committed, low_watermark: 0 }
+    }
+
+    fn batch(lowest: i64, highest: i64) -> HashMap<TopicPartition, (i64, i64)> {
+        HashMap::from([(partition(), (lowest, highest))])
+    }
+
+    #[test]
+    fn a_range_goes_on_from_the_metadata_of_the_committed_offset() {
+        let mut positions = Positions::default();
+        positions.assign(&[assigned(Some((10, "from=4")))], vec![vec![]]);
+        positions.advance(&batch(12, 15)); // 10 and 11 were transaction markers
+        assert_eq!(positions.ranges(), vec![(partition(), OffsetRange { from: 4, until: 16 })]);
+        assert_eq!(positions.after(&batch(16, 20))[0].metadata, "from=4");
+    }
+
+    #[test]
+    fn a_reset_without_metadata_opens_no_range_over_what_was_skipped() {
+        let mut positions = Positions::default();
+        positions.assign(&[assigned(Some((100, "")))], vec![vec![]]);
+        assert!(positions.ranges().is_empty());
+        assert_eq!(positions.after(&batch(100, 101))[0].metadata, "from=100");
+    }
+
+    #[test]
+    fn what_is_processed_is_known_to_the_offset() {
+        let ranges = [OffsetRange { from: 2, until: 5 }, OffsetRange { from: 9, until: 10 }];
+        let inside: Vec<i64> = (0..12).filter(|offset| contains(&ranges, *offset)).collect();
+        assert_eq!(inside, [2, 3, 4, 9]);
+    }
+
+    #[test]
+    fn a_partition_that_was_never_committed_begins_at_its_first_record() {
+        let mut positions = Positions::default();
+        positions.assign(&[assigned(None)], vec![vec![]]);
+        assert_eq!(positions.after(&batch(7, 7))[0].metadata, "from=7");
+        positions.advance(&batch(7, 7));
+        assert!(positions.is_past(&partition(), 7) && !positions.is_past(&partition(), 8));
+    }
+}

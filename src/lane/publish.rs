@@ -1,0 +1,108 @@
+//! Publishing: results and consumed positions in one transaction, and what follows when it fails.
+
+use std::time::Duration;
+
+use super::{Lane, LaneError, Left};
+use crate::log::{Log, LogError, OutRecord, Position};
+use crate::store::Store;
+
+/// How often the same call is tried inside a transaction before its producer is given up. With the
+/// waits between, about ten seconds: below a transaction's and a group member's usual time-outs.
+const TRIES: u32 = 12;
+
+impl<L: Log, S: Store> Lane<L, S> {
+    /// Publishes a batch and commits its positions, or nothing of both. Where it fails the lane goes
+    /// back to the committed offsets; the receipts make that harmless.
+    pub(super) fn publish(&mut self, records: &[OutRecord], positions: &[Position]) -> Result<(), Left> {
+        match self.transact(records, positions) {
+            Ok(()) => {
+                self.status.kafka_is_up(&self.metrics);
+                self.metrics.transactions.with_label_values(&["committed"]).inc();
+                Ok(())
+            }
+            Err(LogError::Abortable(why)) => {
+                tracing::warn!(lane = %self.status.name, why, "the transaction is aborted; the batch will be read again");
+                self.metrics.transactions.with_label_values(&["aborted"]).inc();
+                match self.try_again(|log| log.abort()) {
+                    Ok(()) => {}
+                    Err(LogError::ProducerLost(_) | LogError::Abortable(_) | LogError::Retriable(_)) => {
+                        self.replace_producer()?;
+                    }
+                    Err(error) => return Err(Left::Failed(LaneError::Log(error))),
+                }
+                Err(self.go_back())
+            }
+            Err(LogError::ProducerLost(why) | LogError::Retriable(why)) => {
+                tracing::warn!(lane = %self.status.name, why, "the producer is replaced; the batch will be read again");
+                self.status.kafka_is_down(&self.metrics, &why);
+                self.replace_producer()?;
+                Err(self.go_back())
+            }
+            Err(error) => Err(Left::Failed(LaneError::Log(error))),
+        }
+    }
+
+    /// One transaction. The consumer is not polled in here, so that no rebalance runs inside it.
+    pub(super) fn transact(&mut self, records: &[OutRecord], positions: &[Position]) -> Result<(), LogError> {
+        self.try_again(|log| log.begin())?;
+        self.try_again(|log| log.send(records))?;
+        self.try_again(|log| log.send_offsets(positions))?;
+        self.try_again(|log| log.commit())
+    }
+
+    /// The same call again while that may help, then the last error.
+    fn try_again(&mut self, mut call: impl FnMut(&mut L) -> Result<(), LogError>) -> Result<(), LogError> {
+        let mut tries = 0;
+        loop {
+            match call(&mut self.log) {
+                Err(LogError::Retriable(why)) if tries < TRIES && !self.status.is_stopping() => {
+                    tries += 1;
+                    self.status.turned();
+                    self.log_is_away(&why);
+                    (self.settings.sleep)(Duration::from_millis(50_u64 << tries.min(5)));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A new producer under the same id ends whatever the old one left undone.
+    fn replace_producer(&mut self) -> Result<(), Left> {
+        self.metrics.transactions.with_label_values(&["producer_replaced"]).inc();
+        loop {
+            match self.log.replace_producer() {
+                Ok(()) => return Ok(()),
+                Err(LogError::Retriable(why) | LogError::ProducerLost(why) | LogError::Abortable(why)) => {
+                    self.log_is_away(&why);
+                    if self.status.is_stopping() {
+                        return Err(Left::Stopped);
+                    }
+                    let wait = self.backoff();
+                    // A rebalance meanwhile is no loss: going back, which follows, reports what is owned then.
+                    match self.stay_in_group(wait) {
+                        Ok(()) | Err(Left::Reassigned(_)) => {}
+                        Err(left) => return Err(left),
+                    }
+                }
+                Err(error) => return Err(Left::Failed(LaneError::Log(error))),
+            }
+        }
+    }
+
+    /// Reads on from the committed offsets.
+    fn go_back(&mut self) -> Left {
+        loop {
+            match self.log.rewind() {
+                Ok(assigned) => return Left::Reassigned(assigned),
+                Err(LogError::Retriable(why)) => {
+                    self.log_is_away(&why);
+                    let wait = self.backoff();
+                    if let Err(left) = self.stay_in_group(wait) {
+                        return left;
+                    }
+                }
+                Err(error) => return Left::Failed(LaneError::Log(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What a lane lets others see of it while it runs: for /livez, /readyz, `--until-idle` and stopping.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::metrics::Metrics;
+
+/// A lane's state, shared with the threads that watch it.
+#[derive(Debug)]
+pub struct LaneStatus {
+    /// The lane's name in logs and metrics: its number.
+    pub name: String,
+    began: Instant,
+    last_turn_ms: AtomicU64,
+    stopping: AtomicBool,
+    ended: AtomicBool,
+    caught_up: AtomicBool,
+    /// Partitions owned; −1 before the first assignment.
+    partitions: AtomicI64,
+    redis: Dependency,
+    kafka: Dependency,
+    /// Why the lane has not begun; empty once it has.
+    connecting: Mutex<String>,
+}
+
+/// Whether a dependency answers, and if not, why.
+#[derive(Debug, Default)]
+struct Dependency {
+    down: AtomicBool,
+    why: Mutex<String>,
+}
+
+impl Dependency {
+    fn up(&self, name: &str, lane: &str, metrics: &Metrics) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!(lane, "{name} answers again");
+        }
+        metrics.dependency_up.with_label_values(&[name, lane]).set(1);
+    }
+
+    fn down(&self, name: &str, lane: &str, metrics: &Metrics, why: &str) {
+        if let Ok(mut held) = self.why.lock() {
+            why.clone_into(&mut held);
+        }
+        self.down.store(true, Ordering::Relaxed);
+        metrics.dependency_up.with_label_values(&[name, lane]).set(0);
+    }
+
+    fn why(&self) -> Option<String> {
+        let down = self.down.load(Ordering::Relaxed);
+        down.then(|| self.why.lock().map(|why| why.clone()).unwrap_or_default())
+    }
+}
+
+impl LaneStatus {
+    /// The state of a lane that has not begun.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            began: Instant::now(),
+            last_turn_ms: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
+            partitions: AtomicI64::new(-1),
+            redis: Dependency::default(),
+            kafka: Dependency::default(),
+            connecting: Mutex::default(),
+        }
+    }
+
+    /// Tells the lane to finish or leave its batch and end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the lane is told to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The lane's loop has ended.
+    pub fn ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the lane's loop has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// The lane turns.
+    pub fn turned(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_turn_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago the lane last turned.
+    pub fn since_turn(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.last_turn_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn set_caught_up(&self, caught_up: bool) {
+        self.caught_up.store(caught_up, Ordering::Release);
+    }
+
+    /// Whether the lane has processed and published all there is in its partitions.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn assigned(&self, partitions: usize) {
+        self.partitions.store(i64::try_from(partitions).unwrap_or(i64::MAX), Ordering::Release);
+    }
+
+    /// How many partitions the lane owns; nothing before its first assignment.
+    pub fn partitions(&self) -> Option<i64> {
+        Some(self.partitions.load(Ordering::Acquire)).filter(|partitions| *partitions >= 0)
+    }
+
+    /// Why the lane cannot work now, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = |name: &str, dependency: &Dependency| dependency.why().map(|why| format!("{name}: {why}"));
+        let connecting = || {
+            let waits = self.partitions().is_none();
+            let why = self.connecting.lock().map(|why| why.clone()).unwrap_or_default();
+            (waits && !why.is_empty()).then_some(why)
+        };
+        trouble("redis", &self.redis).or_else(|| trouble("kafka", &self.kafka)).or_else(connecting)
+    }
+
+    /// The lane has not begun because a connection fails.
+    pub fn cannot_connect(&self, why: &str) {
+        if let Ok(mut held) = self.connecting.lock() {
+            why.clone_into(&mut held);
+        }
+    }
+
+    pub(super) fn redis_is_up(&self, metrics: &Metrics) {
+        self.redis.up("redis", &self.name, metrics);
+    }
+
+    pub(super) fn redis_is_down(&self, metrics: &Metrics, why: &str) {
+        self.redis.down("redis", &self.name, metrics, why);
+    }
+
+    pub(super) fn kafka_is_up(&self, metrics: &Metrics) {
+        self.kafka.up("kafka", &self.name, metrics);
+    }
+
+    pub(super) fn kafka_is_down(&self, metrics: &Metrics, why: &str) {
+        self.kafka.down("kafka", &self.name, metrics, why);
+    }
+}

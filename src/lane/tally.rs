@@ -1,0 +1,102 @@
+//! What a batch did, gathered first and counted once the batch is committed, so that a batch that is
+//! done again is not counted twice.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::entry::{Applied, Change, EntryKind};
+use crate::event::Reason;
+use crate::metrics::{EventResult, Metrics};
+use crate::programme::Programme;
+use crate::types::{EventType, Points, TierId};
+
+/// The label of types that the programme does not name: a label must not grow with what upstream sends.
+const OTHER: &str = "other";
+
+/// What a batch did.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    events: HashMap<(Option<EventType>, &'static str), u64>,
+    duplicates: HashMap<&'static str, u64>,
+    dead_letters: HashMap<&'static str, u64>,
+    points: HashMap<(String, EntryKind), i64>,
+    tier_changes: HashMap<(TierId, TierId), u64>,
+    condition_failures: HashMap<usize, u64>,
+    published_ms: Vec<i64>,
+}
+
+impl Tally {
+    pub(super) fn event(&mut self, kind: Option<&EventType>, result: EventResult) {
+        *self.events.entry((kind.cloned(), result.as_str())).or_default() += 1;
+    }
+
+    pub(super) fn duplicate(&mut self, by: &'static str) {
+        *self.duplicates.entry(by).or_default() += 1;
+    }
+
+    pub(super) fn dead_letter(&mut self, reason: Reason) {
+        *self.dead_letters.entry(reason.as_str()).or_default() += 1;
+    }
+
+    pub(super) fn applied(&mut self, applied: &Applied) {
+        match &applied.change {
+            Change::Entry(entry) => {
+                let Points(points) = if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
+                let name = entry.by.name();
+                match self.points.get_mut(&(name.to_owned(), entry.kind)) {
+                    Some(sum) => *sum = sum.saturating_add(points),
+                    None => {
+                        self.points.insert((name.to_owned(), entry.kind), points);
+                    }
+                }
+            }
+            Change::Tier(change) => {
+                *self.tier_changes.entry((change.from.clone(), change.to.clone())).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn failed_conditions(&mut self, rules: &[usize]) {
+        for rule in rules {
+            *self.condition_failures.entry(*rule).or_default() += 1;
+        }
+    }
+
+    /// An event that was published at this time (milliseconds since 1970) is now awarded.
+    pub(super) fn awarded(&mut self, published_ms: Option<i64>) {
+        self.published_ms.extend(published_ms);
+    }
+
+    /// Adds all of it to the metrics. Called when the batch is committed, now.
+    pub(super) fn count(self, metrics: &Metrics, programme: &Programme) {
+        for ((kind, result), number) in self.events {
+            let kind = kind.as_ref().map_or(OTHER, EventType::as_str);
+            metrics.events.with_label_values(&[kind, result]).inc_by(number);
+        }
+        for (by, number) in self.duplicates {
+            metrics.duplicates.with_label_values(&[by]).inc_by(number);
+        }
+        for (reason, number) in self.dead_letters {
+            metrics.dead_letters.with_label_values(&[reason]).inc_by(number);
+        }
+        for ((rule, kind), points) in self.points {
+            let points = u64::try_from(points).unwrap_or_default();
+            metrics.points.with_label_values(&[rule.as_str(), kind.as_str()]).inc_by(points);
+        }
+        for ((from, to), number) in self.tier_changes {
+            metrics.tier_changes.with_label_values(&[from.as_str(), to.as_str()]).inc_by(number);
+        }
+        for (rule, number) in self.condition_failures {
+            if let Some(rule) = programme.rules.get(rule) {
+                metrics.condition_failures.with_label_values(&[rule.id.as_str()]).inc_by(number);
+            }
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        for published in self.published_ms {
+            // Clocks of two machines may differ; an award is never earlier than its event.
+            let millis = now.saturating_sub(published).max(0);
+            metrics.end_to_end_seconds.observe(millis as f64 / 1_000.0);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! One bucket's share of a batch: its events in offset order, the accounts they touch, and what was
+//! decided. A bucket is written whole or refused whole, and decided again by itself.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+
+use super::outbox::{self, Channel, Unpublished};
+use super::tally::Tally;
+use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
+use crate::account::Account;
+use crate::entry::{Applied, Change, Renderer};
+use crate::event::{Event, Reason, Rejected};
+use crate::log::{Header, Log, OutRecord, Record};
+use crate::metrics::EventResult;
+use crate::rules;
+use crate::store::{
+    AccountWrite, CommitBucket, Committed, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey, Store,
+};
+use crate::types::{Bucket, Coordinates, MemberId, TopicPartition};
+
+/// One bucket's share of a batch.
+#[derive(Debug)]
+pub(super) struct BucketWork {
+    bucket: Bucket,
+    /// Positions in the batch, in its order.
+    events: Vec<usize>,
+    /// The members' accounts. Loaded ones are evolved in place; a refusal drops them.
+    accounts: HashMap<MemberId, Held>,
+    /// Whether the bucket was refused, so that receipts must be loaded.
+    known: Option<Known>,
+    verdicts: Vec<Verdict>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The account; it moves on to the cache once it is written.
+    account: Option<Account>,
+    /// The version that the store holds.
+    stored: u64,
+    /// What to publish as the account's snapshot, if it is to be published.
+    snapshot: Option<Snapshot>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    version: u64,
+    /// The time of the event that changed the account last, as upstream wrote it.
+    time: Box<str>,
+    json: Vec<u8>,
+}
+
+/// Receipts and unpublished records that the store holds for this bucket's events.
+#[derive(Debug, Default)]
+struct Known {
+    receipts: HashMap<ReceiptKey, Receipt>,
+    unpublished: HashMap<(TopicPartition, i64), Vec<Unpublished>>,
+}
+
+/// What an event of the bucket turned out to be.
+#[derive(Debug)]
+enum Verdict {
+    /// It counts now.
+    Applied { applied: Vec<Applied>, rendered: Vec<(Channel, Vec<u8>)>, failed_conditions: Vec<usize> },
+    /// It counted before the worker crashed: publish what was decided then, byte for byte.
+    Again(Vec<Unpublished>),
+    /// It counted and was published before.
+    Replayed,
+    /// Upstream repeated it; told by the event's id or by its business key.
+    Duplicate(&'static str),
+    /// It cannot count.
+    Rejected(Rejected),
+}
+
+/// Groups the batch's events by bucket.
+pub(super) fn by_bucket(batch: &[Delivered]) -> Vec<BucketWork> {
+    let mut places: HashMap<Bucket, usize> = HashMap::new();
+    let mut works: Vec<BucketWork> = Vec::new();
+    for (at, delivered) in batch.iter().enumerate() {
+        let Fate::Event(_, bucket) = &delivered.fate else { continue };
+        let place = *places.entry(*bucket).or_insert_with(|| {
+            works.push(BucketWork::new(*bucket));
+            works.len() - 1
+        });
+        if let Some(work) = works.get_mut(place) {
+            work.events.push(at);
+        }
+    }
+    works
+}
+
+fn event(batch: &[Delivered], at: usize) -> Option<(&Event, &Record)> {
+    let delivered = batch.get(at)?;
+    match &delivered.fate {
+        Fate::Event(event, _) => Some((event, &delivered.record)),
+        _ => None,
+    }
+}
+
+impl BucketWork {
+    fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            events: Vec::new(),
+            accounts: HashMap::new(),
+            known: None,
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// Decides every event of the bucket, in order, and evolves the accounts.
+    pub(super) fn decide(&mut self, batch: &[Delivered], settings: &LaneSettings, renderer: &Renderer) {
+        let Self { events, accounts, known, verdicts, .. } = self;
+        // Receipts that this batch itself makes: the same event twice in one batch counts once.
+        let mut fresh: HashMap<ReceiptKey, Receipt> = HashMap::new();
+        verdicts.clear();
+        for &at in events.iter() {
+            let Some((event, record)) = event(batch, at) else { continue };
+            let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
+                Some(verdict) => verdict,
+                None => match accounts.get_mut(&event.member).and_then(|held| held.account.as_mut()) {
+                    Some(account) => decide_event(event, account, settings, renderer),
+                    None => continue, // every member was loaded; see `Lane::load`
+                },
+            };
+            if let Verdict::Rejected(_) = verdict {
+                forget(event, &record.at, &mut fresh);
+            }
+            verdicts.push(verdict);
+        }
+    }
+
+    /// What to write for the bucket, if anything.
+    fn commit(&mut self, batch: &[Delivered], published: Vec<OutboxKey>) -> Option<CommitBucket> {
+        let mut receipts = Vec::new();
+        let mut outbox: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
+        for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
+            let Some((event, record)) = event(batch, at) else { continue };
+            if let (Verdict::Applied { .. } | Verdict::Again(_), Some(held)) =
+                (verdict, self.accounts.get_mut(&event.member))
+            {
+                held.show(&event.time_text, matches!(verdict, Verdict::Again(_)));
+            }
+            let Verdict::Applied { rendered, .. } = verdict else { continue };
+            let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint };
+            if let Some(key) = &event.business_key {
+                receipts.push((key.clone(), receipt.clone()));
+            }
+            receipts.push((event.receipt_key(), receipt));
+            for (channel, payload) in rendered {
+                let blob = blob_of(&mut outbox, record);
+                outbox::push(blob, record.at.offset, *channel, &event.member, payload);
+            }
+        }
+        let mut accounts = Vec::new();
+        for (member, held) in &mut self.accounts {
+            let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
+            let json = account.to_json();
+            if account.version == held.stored {
+                snapshot.json = json;
+            } else {
+                accounts.push(AccountWrite { member: member.clone(), expected: held.stored, json });
+            }
+        }
+        if receipts.is_empty() && published.is_empty() {
+            return None;
+        }
+        Some(CommitBucket { bucket: self.bucket, accounts, receipts, outbox, published })
+    }
+}
+
+impl BucketWork {
+    /// The commit is done: what was written is what is published.
+    fn written(&mut self, accounts: Vec<AccountWrite>) {
+        for write in accounts {
+            let snapshot = self.accounts.get_mut(&write.member).and_then(|held| held.snapshot.as_mut());
+            if let Some(snapshot) = snapshot {
+                snapshot.json = write.json;
+            }
+        }
+    }
+}
+
+impl Held {
+    fn stored(account: Account) -> Self {
+        Self { stored: account.version, account: Some(account), snapshot: None }
+    }
+
+    /// Has the account's snapshot published, if it changed or `again` what changed it is published.
+    fn show(&mut self, time: &str, again: bool) {
+        let Some(account) = &self.account else { return };
+        if again || account.version != self.stored {
+            self.snapshot = Some(Snapshot { version: account.version, time: time.into(), json: Vec::new() });
+        }
+    }
+}
+
+/// The blob of the record's partition, whose key grows to hold the record's offset.
+fn blob_of<'a>(outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>, record: &Record) -> &'a mut Vec<u8> {
+    let at = &record.at;
+    let found = outbox
+        .iter()
+        .position(|(key, _)| key.partition.partition == at.partition && key.partition.topic == at.topic);
+    let place = found.unwrap_or_else(|| {
+        let key = OutboxKey { partition: at.topic_partition(), first: at.offset, last: at.offset };
+        outbox.push((key, Vec::new()));
+        outbox.len() - 1
+    });
+    #[allow(clippy::indexing_slicing)] // `place` was just found or pushed
+    let (key, blob) = &mut outbox[place];
+    key.last = key.last.max(at.offset);
+    blob
+}
+
+/// Tells an event that counted before from a new one, and remembers the new one.
+fn recognise(
+    event: &Event,
+    at: &Coordinates,
+    known: Option<&Known>,
+    fresh: &mut HashMap<ReceiptKey, Receipt>,
+) -> Option<Verdict> {
+    let key = event.receipt_key();
+    let stored = |key: &ReceiptKey| known.and_then(|known| known.receipts.get(key));
+    if let Some(receipt) = stored(&key).or_else(|| fresh.get(&key)) {
+        return Some(if receipt.at == *at {
+            let place = (at.topic_partition(), at.offset);
+            match known.and_then(|known| known.unpublished.get(&place)) {
+                Some(records) => Verdict::Again(records.clone()),
+                None => Verdict::Replayed,
+            }
+        } else if receipt.fingerprint == event.fingerprint {
+            Verdict::Duplicate("event_id")
+        } else {
+            let detail = format!(
+                "event {} came at {} with another payload; an event is never changed, send a new one",
+                event.id, receipt.at
+            );
+            Verdict::Rejected(Rejected::new(Reason::ConflictingDuplicate, detail))
+        });
+    }
+    if let Some(business) = &event.business_key {
+        if stored(business).is_some() || fresh.contains_key(business) {
+            return Some(Verdict::Duplicate("business_key"));
+        }
+        fresh.insert(business.clone(), Receipt { at: at.clone(), fingerprint: event.fingerprint });
+    }
+    fresh.insert(key, Receipt { at: at.clone(), fingerprint: event.fingerprint });
+    None
+}
+
+/// A rejected event leaves no receipt, so that it can be sent again once it is right.
+fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<ReceiptKey, Receipt>) {
+    for key in event.business_key.iter().cloned().chain([event.receipt_key()]) {
+        if let Slot::Occupied(slot) = fresh.entry(key)
+            && slot.get().at == *at
+        {
+            slot.remove();
+        }
+    }
+}
+
+fn decide_event(
+    event: &Event,
+    account: &mut Account,
+    settings: &LaneSettings,
+    renderer: &Renderer,
+) -> Verdict {
+    match rules::apply(&settings.programme, account, event, &settings.retention) {
+        Ok(outcome) => {
+            let rendered = outcome.applied.iter().map(|applied| {
+                let channel = match applied.change {
+                    Change::Entry(_) => Channel::Awards,
+                    Change::Tier(_) => Channel::TierChanges,
+                };
+                (channel, renderer.change(event, applied))
+            });
+            let rendered = rendered.collect();
+            let failed_conditions = outcome.failed_conditions;
+            Verdict::Applied { applied: outcome.applied, rendered, failed_conditions }
+        }
+        Err(overflow) => {
+            let detail = format!("{overflow}: the account has {} points", account.available);
+            Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail))
+        }
+    }
+}
+
+impl<L: Log, S: Store> Lane<L, S> {
+    /// Fetches the accounts that the cache lacks; for buckets that were refused also the receipts and
+    /// the outbox.
+    pub(super) fn load(&mut self, batch: &[Delivered], open: &mut [BucketWork]) -> Result<(), Left> {
+        let mut wanted = Vec::new();
+        let mut asked = Vec::new();
+        for (at, work) in open.iter_mut().enumerate() {
+            let mut members = Vec::new();
+            for &at in &work.events {
+                let Some((event, _)) = event(batch, at) else { continue };
+                if let Slot::Vacant(slot) = work.accounts.entry(event.member.clone()) {
+                    match self.cache.remove(&event.member) {
+                        Some((_, account)) => {
+                            slot.insert(Held::stored(account));
+                        }
+                        None => {
+                            members.push(event.member.clone());
+                            slot.insert(Held::stored(Account::new(event.member.clone())));
+                        }
+                    }
+                }
+            }
+            let receipts = if work.known.is_some() { receipt_keys(batch, &work.events) } else { Vec::new() };
+            if !members.is_empty() || !receipts.is_empty() {
+                wanted.push(LoadBucket { bucket: work.bucket, members, receipts });
+                asked.push(at);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let loaded = self.ask_store(|store| store.load(&wanted))?;
+        for ((wanted, loaded), at) in wanted.into_iter().zip(loaded).zip(asked) {
+            let Some(work) = open.get_mut(at) else { continue };
+            self.take_in(work, wanted, loaded)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, work: &mut BucketWork, wanted: LoadBucket, loaded: LoadedBucket) -> Result<(), Left> {
+        for (member, json) in wanted.members.into_iter().zip(loaded.accounts) {
+            let Some(json) = json else { continue };
+            let account = Account::from_json(&json).map_err(|error| {
+                LaneError::Unreadable(format!("an account in bucket {}: {error}", work.bucket.0))
+            })?;
+            work.accounts.insert(member, Held::stored(account));
+        }
+        if let Some(known) = &mut work.known {
+            let found = wanted.receipts.into_iter().zip(loaded.receipts);
+            known.receipts = found.filter_map(|(key, receipt)| Some((key, receipt?))).collect();
+            known.unpublished.clear();
+            for (key, blob) in loaded.outbox {
+                for record in outbox::read(&blob).map_err(LaneError::Unreadable)? {
+                    let place = (key.partition.clone(), record.offset);
+                    known.unpublished.entry(place).or_default().push(record);
+                }
+                if !self.unpublished.contains(&(work.bucket, key.clone())) {
+                    self.unpublished.push((work.bucket, key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the open buckets. What is written joins `settled`, and its accounts the cache; what is
+    /// refused is returned, to be loaded with receipts and decided again.
+    pub(super) fn commit(
+        &mut self,
+        batch: &[Delivered],
+        mut open: Vec<BucketWork>,
+        settled: &mut Vec<BucketWork>,
+    ) -> Result<Vec<BucketWork>, Left> {
+        let mut commits = Vec::with_capacity(open.len());
+        let mut places = Vec::with_capacity(open.len());
+        for (at, work) in open.iter_mut().enumerate() {
+            let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
+            if let Some(commit) = work.commit(batch, published) {
+                commits.push(commit);
+                places.push(at);
+            }
+        }
+        // Before anything that lies behind it is lost sight of: what is published is saved as processed.
+        if self.ranges_unsaved {
+            let ranges = self.positions.ranges();
+            self.ask_store(|store| store.add_processed(&ranges))?;
+            self.ranges_unsaved = false;
+        }
+        let outcomes = self.ask_store(|store| store.commit(&commits))?;
+        let mut written = vec![true; open.len()];
+        for ((commit, outcome), at) in commits.into_iter().zip(outcomes).zip(places) {
+            self.published.remove(&commit.bucket);
+            if outcome == Committed::Written {
+                if let Some(work) = open.get_mut(at) {
+                    work.written(commit.accounts);
+                }
+                self.unpublished.extend(commit.outbox.into_iter().map(|(key, _)| (commit.bucket, key)));
+            } else if let Some(written) = written.get_mut(at) {
+                *written = false;
+            }
+        }
+        let mut refused = Vec::new();
+        for (mut work, written) in open.into_iter().zip(written) {
+            if written {
+                for (member, held) in &mut work.accounts {
+                    if let Some(account) = held.account.take() {
+                        self.cache.insert(member.clone(), account);
+                    }
+                }
+                settled.push(work);
+            } else {
+                work.accounts.clear();
+                work.known = Some(Known::default());
+                refused.push(work);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// What the batch publishes, in the batch's order within each member, and its tally.
+    pub(super) fn results(
+        &self,
+        batch: &[Delivered],
+        works: &mut [BucketWork],
+        tally: &mut Tally,
+    ) -> Vec<OutRecord> {
+        let mut records = Vec::with_capacity(batch.len() * 2);
+        for delivered in batch {
+            match &delivered.fate {
+                Fate::Event(..) => {}
+                Fate::Skipped => tally.event(None, EventResult::Skipped),
+                Fate::Replayed => tally.event(None, EventResult::Replayed),
+                Fate::Rejected(rejected) => {
+                    tally.event(None, EventResult::DeadLetter);
+                    tally.dead_letter(rejected.reason);
+                    records.push(self.dead_letter(&delivered.record, rejected));
+                }
+            }
+        }
+        for work in works {
+            for (&at, verdict) in work.events.iter().zip(work.verdicts.drain(..)) {
+                let Some((event, record)) = event(batch, at) else { continue };
+                let result = match verdict {
+                    Verdict::Applied { applied, rendered, failed_conditions } => {
+                        applied.iter().for_each(|applied| tally.applied(applied));
+                        tally.failed_conditions(&failed_conditions);
+                        tally.awarded(record.published_ms);
+                        for (channel, payload) in rendered {
+                            let (offset, member) = (record.at.offset, event.member.clone());
+                            records.push(self.out(Unpublished { offset, channel, member, payload }));
+                        }
+                        EventResult::Applied
+                    }
+                    Verdict::Again(unpublished) => {
+                        tally.awarded(record.published_ms);
+                        records.extend(unpublished.into_iter().map(|unpublished| self.out(unpublished)));
+                        EventResult::Applied
+                    }
+                    Verdict::Replayed => EventResult::Replayed,
+                    Verdict::Duplicate(by) => {
+                        tally.duplicate(by);
+                        EventResult::Duplicate
+                    }
+                    Verdict::Rejected(rejected) => {
+                        tally.dead_letter(rejected.reason);
+                        records.push(self.dead_letter(record, &rejected));
+                        EventResult::DeadLetter
+                    }
+                };
+                tally.event(Some(&event.kind), result);
+            }
+            for (member, held) in &mut work.accounts {
+                let Some(Snapshot { version, time, json }) = held.snapshot.take() else { continue };
+                let payload = self.renderer.snapshot(member, version, &time, &json);
+                records.push(OutRecord {
+                    topic: self.settings.outputs.accounts.clone(),
+                    key: Some(member.as_str().as_bytes().to_vec()),
+                    payload: Some(payload),
+                    headers: Vec::new(),
+                });
+            }
+        }
+        records
+    }
+
+    pub(super) fn out(&self, record: Unpublished) -> OutRecord {
+        let topic = match record.channel {
+            Channel::Awards => &self.settings.outputs.awards,
+            Channel::TierChanges => &self.settings.outputs.tier_changes,
+        };
+        OutRecord {
+            topic: topic.clone(),
+            key: Some(record.member.as_str().as_bytes().to_vec()),
+            payload: Some(record.payload),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The record byte for byte, with headers that say where from and why.
+    fn dead_letter(&self, record: &Record, rejected: &Rejected) -> OutRecord {
+        let header = |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
+        let mut headers = record.headers.clone();
+        headers.extend([
+            header("accrual-reason", rejected.reason.as_str().to_owned()),
+            header("accrual-detail", rejected.detail.clone()),
+            header("accrual-topic", record.at.topic.to_string()),
+            header("accrual-partition", record.at.partition.to_string()),
+            header("accrual-offset", record.at.offset.to_string()),
+        ]);
+        OutRecord {
+            topic: self.settings.outputs.dead_letters.clone(),
+            key: record.key.clone(),
+            payload: record.payload.clone(),
+            headers,
+        }
+    }
+}
+
+/// Every receipt that could tell that one of these events counted before.
+fn receipt_keys(batch: &[Delivered], events: &[usize]) -> Vec<ReceiptKey> {
+    let keys = events.iter().filter_map(|&at| event(batch, at)).flat_map(|(event, _)| {
+        event.business_key.iter().cloned().chain([event.receipt_key()])
+    });
+    keys.collect()
+}

@@ -1,0 +1,181 @@
+//! A log and a store whose every call waits for the scheduler, which may let it through, fail it
+//! before or after it took effect, or have the worker die before or after it.
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use accrual::log::memory::MemoryLog;
+use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position};
+use accrual::store::memory::MemoryStore;
+use accrual::store::{
+    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
+};
+use accrual::types::{Bucket, TopicPartition};
+
+/// What the scheduler makes of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    Proceed,
+    CrashBefore,
+    CrashAfter,
+    /// The call took effect but its reply is lost.
+    LoseReply,
+    /// The call did not take effect.
+    Fail,
+}
+
+/// What a lane tells the scheduler.
+pub enum Signal {
+    /// It is about to make this call and waits.
+    Calls(&'static str),
+    /// Its last poll was empty and it has nothing left to do.
+    Idle,
+    /// Its thread ends: by a crash, or as it was told to.
+    Ended { crashed: bool },
+}
+
+/// One lane's line to the scheduler.
+pub struct Gate {
+    pub lane: usize,
+    pub signals: Sender<(usize, Signal)>,
+    pub actions: Receiver<Action>,
+}
+
+impl Gate {
+    fn ask(&self, call: &'static str) -> Action {
+        self.signals.send((self.lane, Signal::Calls(call))).expect("the scheduler listens");
+        self.actions.recv().expect("the scheduler answers")
+    }
+
+    fn store<T>(&self, call: &'static str, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let away = || StoreError::Away(format!("{call}: simulated"));
+        match self.ask(call) {
+            Action::Proceed => run(),
+            Action::CrashBefore => Err(StoreError::Crash),
+            Action::CrashAfter => run().and(Err(StoreError::Crash)),
+            Action::LoseReply => run().and_then(|_| Err(away())),
+            Action::Fail => Err(away()),
+        }
+    }
+
+    fn log<T>(&self, call: &'static str, run: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+        match self.ask(call) {
+            Action::Proceed => run(),
+            Action::CrashBefore => Err(LogError::Crash),
+            Action::CrashAfter => run().and(Err(LogError::Crash)),
+            // What became of a transaction is unknown: the producer must be replaced.
+            Action::LoseReply => run().and_then(|_| Err(LogError::ProducerLost(format!("{call}: simulated")))),
+            Action::Fail => Err(LogError::Abortable(format!("{call}: simulated"))),
+        }
+    }
+}
+
+pub struct FaultyStore {
+    pub inner: MemoryStore,
+    pub gate: std::rc::Rc<Gate>,
+}
+
+impl Store for FaultyStore {
+    fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError> {
+        self.gate.store("load", || self.inner.load(wanted))
+    }
+
+    /// Buckets are committed one by one, so that a crash or a lost reply may come between two.
+    fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
+        let mut outcomes = Vec::new();
+        for bucket in buckets {
+            let inner = &mut self.inner;
+            outcomes.extend(self.gate.store("commit bucket", || inner.commit(std::slice::from_ref(bucket)))?);
+        }
+        Ok(outcomes)
+    }
+
+    fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
+        self.gate.store("outbox", || self.inner.outbox(partitions))
+    }
+
+    fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.gate.store("outbox entry", || self.inner.outbox_entry(bucket, key))
+    }
+
+    fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError> {
+        self.gate.store("clear outbox", || self.inner.clear_outbox(published))
+    }
+
+    fn processed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Vec<OffsetRange>>, StoreError> {
+        self.gate.store("processed", || self.inner.processed(partitions))
+    }
+
+    fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
+        self.gate.store("add processed", || self.inner.add_processed(ranges))
+    }
+
+    fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
+        self.inner.check_deployment(wanted)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.inner.probe()
+    }
+}
+
+pub struct FaultyLog {
+    pub inner: MemoryLog,
+    pub gate: std::rc::Rc<Gate>,
+}
+
+impl Log for FaultyLog {
+    fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError> {
+        let polled = match self.gate.ask("poll") {
+            Action::CrashBefore | Action::CrashAfter => return Err(LogError::Crash),
+            _ => self.inner.poll(max_events, max_wait)?,
+        };
+        if matches!(&polled, Polled::Records(records) if records.is_empty()) {
+            self.gate.signals.send((self.gate.lane, Signal::Idle)).expect("the scheduler listens");
+        }
+        Ok(polled)
+    }
+
+    fn keep_alive(&mut self, wait: Duration) -> Result<Option<Vec<Assigned>>, LogError> {
+        self.inner.keep_alive(wait)
+    }
+
+    fn begin(&mut self) -> Result<(), LogError> {
+        self.inner.begin()
+    }
+
+    fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError> {
+        self.gate.log("send", || self.inner.send(records))
+    }
+
+    fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        self.gate.log("send offsets", || self.inner.send_offsets(positions))
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        self.gate.log("commit transaction", || self.inner.commit())
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        self.inner.abort()
+    }
+
+    fn replace_producer(&mut self) -> Result<(), LogError> {
+        self.inner.replace_producer()
+    }
+
+    fn rewind(&mut self) -> Result<Vec<Assigned>, LogError> {
+        match self.gate.ask("rewind") {
+            Action::CrashBefore | Action::CrashAfter => Err(LogError::Crash),
+            _ => self.inner.rewind(),
+        }
+    }
+
+    fn caught_up(&self) -> bool {
+        self.inner.caught_up()
+    }
+
+    fn leave(&mut self) {
+        self.inner.leave();
+    }
+}

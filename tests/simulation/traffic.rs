@@ -1,0 +1,83 @@
+//! What upstream sends in the simulation: orders and sign-ins of few members, so that lanes meet on
+//! them, with repeats of every kind and broken records.
+
+use super::rng::Rng;
+
+pub struct Sent {
+    pub payload: String,
+    /// What the record means, as the auditor knows it.
+    pub meaning: Meaning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Meaning {
+    Order { event: String, order: String, member: String, amount: u64 },
+    SignIn { event: String, member: String, day: u32 },
+    /// An order that came before, under the same event id with another payload.
+    Conflict { event: String },
+    Skipped,
+    Broken,
+}
+
+pub fn generate(rng: &mut Rng, records: usize) -> Vec<Sent> {
+    let mut sent: Vec<Sent> = Vec::new();
+    for number in 0..records {
+        let again = (!sent.is_empty() && rng.chance(200)).then(|| rng.below(sent.len()));
+        let next = match again {
+            Some(at) => repeat(rng, &sent[at], number),
+            None => fresh(rng, number),
+        };
+        sent.push(next);
+    }
+    sent
+}
+
+fn repeat(rng: &mut Rng, earlier: &Sent, number: usize) -> Sent {
+    match &earlier.meaning {
+        // The same order under another event id.
+        Meaning::Order { order, member, amount, .. } if rng.chance(300) => {
+            order_event(&format!("again-{number}"), order, member, *amount)
+        }
+        // The same event id with another payload.
+        Meaning::Order { event, .. } if rng.chance(150) => Sent {
+            payload: earlier.payload.replace(r#""currency""#, r#""shipping":1,"currency""#),
+            meaning: Meaning::Conflict { event: event.clone() },
+        },
+        meaning => Sent { payload: earlier.payload.clone(), meaning: meaning.clone() },
+    }
+}
+
+fn fresh(rng: &mut Rng, number: usize) -> Sent {
+    let member = format!("m{}", rng.below(6));
+    match rng.below(20) {
+        0 => Sent { payload: "{not json".to_owned(), meaning: Meaning::Broken },
+        1 => Sent {
+            payload: envelope(&format!("x{number}"), "page.viewed", 1, &format!(r#"{{"member_id":"{member}"}}"#)),
+            meaning: Meaning::Skipped,
+        },
+        2..8 => {
+            let (event, day) = (format!("s{number}"), 1 + rng.below(5) as u32);
+            let payload = envelope(&event, "member.signed_in", day, &format!(r#"{{"member_id":"{member}"}}"#));
+            Sent { payload, meaning: Meaning::SignIn { event, member, day } }
+        }
+        _ => order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64),
+    }
+}
+
+fn order_event(event: &str, order: &str, member: &str, amount: u64) -> Sent {
+    let data =
+        format!(r#"{{"member_id":"{member}","order_id":"{order}","amount":"{amount}.50","currency":"EUR"}}"#);
+    let meaning = Meaning::Order {
+        event: event.to_owned(),
+        order: order.to_owned(),
+        member: member.to_owned(),
+        amount,
+    };
+    Sent { payload: envelope(event, "order.paid", 1, &data), meaning }
+}
+
+fn envelope(id: &str, kind: &str, day: u32, data: &str) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"shop","type":"{kind}","time":"2026-11-{day:02}T12:00:00Z","data":{data}}}"#
+    )
+}
