@@ -1,0 +1,361 @@
+//! Making the topics that are written to, and checking from outside whether a worker could run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::consumer::is_unknown_topic;
+use super::context::ConsumerNotes;
+use super::offsets;
+use super::producer::Writer;
+use super::settings::KafkaSettings;
+use super::triage;
+use crate::log::LogError;
+use crate::types::{TopicName, TopicPartition};
+
+/// A topic that the worker writes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WantedTopic {
+    /// Its name.
+    pub name: TopicName,
+    /// Whether only the newest record of each key is to be kept.
+    pub compacted: bool,
+    /// How many partitions to make it with; nothing leaves it to the broker.
+    pub partitions: Option<i32>,
+    /// More topic settings to make it with, by Kafka's names, such as `min.insync.replicas`.
+    pub config: BTreeMap<String, String>,
+}
+
+/// The topics that [`ensure_topics`] had to make.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Created(pub Vec<TopicName>);
+
+/// What is wrong with one topic, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("topic {topic} {problem}")]
+pub struct TopicProblem {
+    /// The topic.
+    pub topic: TopicName,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+/// Everything that stands in the way of writing, all topics at once.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicProblems {
+    /// Kafka could not be asked.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// These topics are not as they must be.
+    #[error("{}", join(.0))]
+    Topics(Vec<TopicProblem>),
+}
+
+fn join(problems: &[TopicProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+const ASK_FOR: Duration = Duration::from_secs(10);
+/// A topic that was made has leaders within a moment; its writers and readers would stumble before.
+const LEADERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Makes sure that every wanted topic exists and is compacted where it must be. Missing ones are made
+/// where `create` says so, else named, all in one error.
+pub fn ensure_topics(
+    settings: &KafkaSettings,
+    wanted: &[WantedTopic],
+    create: bool,
+) -> Result<Created, TopicProblems> {
+    let cluster = Cluster::connect(settings)?;
+    let mut missing = Vec::new();
+    for topic in wanted {
+        if cluster.partitions(&topic.name)?.is_none() {
+            missing.push(topic);
+        }
+    }
+    let mut problems = Vec::new();
+    if create {
+        problems.extend(cluster.create(&missing)?);
+    } else {
+        problems.extend(missing.iter().map(|topic| TopicProblem {
+            topic: topic.name.clone(),
+            problem: format!(
+                "does not exist: set create_topics: true, or make it{}",
+                if topic.compacted { " with cleanup.policy=compact" } else { "" }
+            ),
+        }));
+    }
+    let existing: Vec<&WantedTopic> = wanted.iter().filter(|topic| !missing.contains(topic)).collect();
+    problems.extend(cluster.not_compacted(&existing)?);
+    if problems.is_empty() {
+        Ok(Created(missing.into_iter().map(|topic| topic.name.clone()).collect()))
+    } else {
+        Err(TopicProblems::Topics(problems))
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// What was looked at.
+    pub what: String,
+    /// What was found, or what is wrong and what to do.
+    pub result: Result<String, String>,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.result {
+            Ok(found) => write!(f, "ok    {}: {found}", self.what),
+            Err(problem) => write!(f, "WRONG {}: {problem}", self.what),
+        }
+    }
+}
+
+/// Looks at everything that can be looked at without consuming or producing: brokers, topics, the
+/// group's and the transactional id's permissions. A permission to write to a topic shows only when
+/// it is written to.
+pub fn check(settings: &KafkaSettings, wanted: &[WantedTopic]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |what: String, result: Result<String, String>| checks.push(Check { what, result });
+    let cluster = match Cluster::connect(settings).and_then(|cluster| Ok((cluster.brokers()?, cluster))) {
+        Ok((brokers, cluster)) => {
+            add("brokers".into(), Ok(format!("{brokers} reachable")));
+            cluster
+        }
+        Err(error) => {
+            add("brokers".into(), Err(error.to_string()));
+            return checks;
+        }
+    };
+    let mut inputs = Vec::new();
+    for topic in settings.topics.iter().filter(|topic| !topic.starts_with('^')) {
+        let topic = TopicName::from(topic.as_str());
+        let found = cluster.partitions(&topic);
+        if let Ok(Some(partitions)) = found {
+            inputs.extend((0..partitions).map(|partition| TopicPartition { topic: topic.clone(), partition }));
+        }
+        add(format!("input topic {topic}"), exists(found, "create it, or correct `inputs`"));
+    }
+    for topic in wanted {
+        let found = cluster.partitions(&topic.name);
+        let there = matches!(found, Ok(Some(_)));
+        add(format!("output topic {}", topic.name), exists(found, "set create_topics: true, or make it"));
+        if there && topic.compacted {
+            let result = match cluster.not_compacted(&[topic]) {
+                Ok(problems) if problems.is_empty() => Ok("is compacted".into()),
+                Ok(problems) => Err(join(&problems)),
+                Err(error) => Err(error.to_string()),
+            };
+            add(format!("cleanup.policy of {}", topic.name), result);
+        }
+    }
+    add(format!("group {}", settings.group), group(settings, &inputs));
+    // Not the lane's own id: taking that up would fence a worker that runs.
+    let mut probe = settings.clone();
+    probe.transactional_id.push_str("-check");
+    let transactional = Writer::new(&probe).and_then(|mut writer| writer.replace());
+    add(
+        format!("transactional id {}", probe.transactional_id),
+        transactional.map(|()| "may be used".into()).map_err(|error| error.to_string()),
+    );
+    checks
+}
+
+fn exists(found: Result<Option<i32>, LogError>, otherwise: &str) -> Result<String, String> {
+    match found {
+        Ok(Some(partitions)) => Ok(format!("{partitions} partitions")),
+        Ok(None) => Err(format!("does not exist: {otherwise}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reading the group's offsets needs its coordinator, and the permission that its members need.
+fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, String> {
+    let notes = ConsumerNotes::default();
+    let asked = settings.consumer().and_then(|config| {
+        let member: BaseConsumer<ConsumerNotes> = config
+            .create_with_context(ConsumerNotes::default())
+            .map_err(|error| triage::of_call(&error, notes.health(), "making a consumer"))?;
+        member
+            .committed_offsets(offsets::list(inputs), ASK_FOR)
+            .map_err(|error| triage::of_call(&error, notes.health(), "asking its coordinator"))
+    });
+    let committed = asked.map_err(|error| error.to_string())?;
+    let mut begun = 0;
+    for partition in committed.elements() {
+        partition.error().map_err(|error| error.to_string())?;
+        begun += usize::from(matches!(partition.offset(), rdkafka::Offset::Offset(_)));
+    }
+    Ok(format!("has offsets for {begun} of {} input partitions", inputs.len()))
+}
+
+/// A connection that belongs to no group and no transaction.
+struct Cluster {
+    client: BaseConsumer,
+    admin: AdminClient<DefaultClientContext>,
+    notes: ConsumerNotes,
+}
+
+impl Cluster {
+    fn connect(settings: &KafkaSettings) -> Result<Self, LogError> {
+        let notes = ConsumerNotes::default();
+        let config = settings.plain()?;
+        let made = |error: KafkaError| triage::of_call(&error, notes.health(), "making a client");
+        let client = config.create().map_err(made)?;
+        let admin = config.create().map_err(made)?;
+        Ok(Self { client, admin, notes })
+    }
+
+    fn triaged<T>(&self, result: Result<T, KafkaError>, doing: &str) -> Result<T, LogError> {
+        result.map_err(|error| triage::of_call(&error, self.notes.health(), doing))
+    }
+
+    fn brokers(&self) -> Result<usize, LogError> {
+        // librdkafka learns of a refused handshake in the background; a poll brings it up.
+        let found = self.client.fetch_metadata(None, ASK_FOR);
+        if found.is_err()
+            && let Some(Err(KafkaError::MessageConsumption(code))) = self.client.poll(Duration::ZERO)
+            && triage::severity(code, false) == triage::Severity::Refused
+        {
+            return Err(LogError::Broken(format!("the brokers refuse this client: {code}")));
+        }
+        Ok(self.triaged(found, "asking the brokers")?.brokers().len())
+    }
+
+    /// How many partitions a topic has, if it exists.
+    fn partitions(&self, topic: &TopicName) -> Result<Option<i32>, LogError> {
+        let doing = format!("asking for topic {topic}");
+        let found = self.triaged(self.client.fetch_metadata(Some(topic.as_str()), ASK_FOR), &doing)?;
+        let Some(described) = found.topics().first() else { return Ok(None) };
+        match described.error().map(RDKafkaErrorCode::from) {
+            Some(code) if is_unknown_topic(code) => Ok(None),
+            // A topic without a leader for the moment exists.
+            Some(RDKafkaErrorCode::LeaderNotAvailable) | None => {
+                Ok(Some(i32::try_from(described.partitions().len()).unwrap_or(i32::MAX)))
+            }
+            Some(code) => Err(LogError::Broken(format!("{doing}: {code}"))),
+        }
+    }
+
+    fn create(&self, missing: &[&WantedTopic]) -> Result<Vec<TopicProblem>, LogError> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let new: Vec<NewTopic<'_>> = missing
+            .iter()
+            .map(|topic| {
+                // -1: as many as the broker's own settings say.
+                let partitions = topic.partitions.unwrap_or(-1);
+                let mut new = NewTopic::new(topic.name.as_str(), partitions, TopicReplication::Fixed(-1));
+                if topic.compacted {
+                    new = new.set("cleanup.policy", "compact");
+                }
+                topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(ASK_FOR)).request_timeout(Some(ASK_FOR));
+        let results = self.triaged(wait(self.admin.create_topics(&new, &options)), "creating topics")?;
+        let problems: Vec<TopicProblem> = results
+            .into_iter()
+            .filter_map(Result::err)
+            // Another worker was faster.
+            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
+            .map(|(topic, code)| TopicProblem {
+                topic: TopicName::from(topic),
+                problem: format!("could not be created: {code}"),
+            })
+            .collect();
+        let refused = |topic: &WantedTopic| problems.iter().any(|problem| problem.topic == topic.name);
+        for topic in missing.iter().filter(|topic| !refused(topic)) {
+            self.await_leaders(&topic.name)?;
+        }
+        Ok(problems)
+    }
+
+    fn await_leaders(&self, topic: &TopicName) -> Result<(), LogError> {
+        let doing = format!("waiting for topic {topic} to appear");
+        let deadline = Instant::now() + LEADERS_WITHIN;
+        loop {
+            let found = self.triaged(self.client.fetch_metadata(Some(topic.as_str()), ASK_FOR), &doing)?;
+            let led = found.topics().first().is_some_and(|topic| {
+                topic.error().is_none()
+                    && !topic.partitions().is_empty()
+                    && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+            });
+            if led {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(LogError::Retriable(doing));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Topics that must be compacted and are not.
+    fn not_compacted(&self, topics: &[&WantedTopic]) -> Result<Vec<TopicProblem>, LogError> {
+        let compacted: Vec<&&WantedTopic> = topics.iter().filter(|topic| topic.compacted).collect();
+        if compacted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted: Vec<ResourceSpecifier<'_>> =
+            compacted.iter().map(|topic| ResourceSpecifier::Topic(topic.name.as_str())).collect();
+        let options = AdminOptions::new().request_timeout(Some(ASK_FOR));
+        let described = match wait(self.admin.describe_configs(&wanted, &options)) {
+            // The mock broker does not know the question.
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(Vec::new()),
+            described => self.triaged(described, "asking for topic settings")?,
+        };
+        let mut problems = Vec::new();
+        for (topic, described) in compacted.iter().zip(described) {
+            let problem = match described {
+                Ok(resource) => {
+                    let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone());
+                    let policy = policy.unwrap_or_default();
+                    if policy.split(',').any(|policy| policy.trim() == "compact") {
+                        continue;
+                    }
+                    format!(
+                        "is not compacted (cleanup.policy={policy}), so it would grow for ever or lose accounts: \
+                         kafka-configs.sh --alter --entity-type topics --entity-name {} \
+                         --add-config cleanup.policy=compact",
+                        topic.name
+                    )
+                }
+                Err(code) => format!("could not be described: {code}"),
+            };
+            problems.push(TopicProblem { topic: topic.name.clone(), problem });
+        }
+        Ok(problems)
+    }
+}
+
+/// Waits for one of rdkafka's futures, which its own thread completes and which ends by its own timeout.
+/// Not a runtime: this is called from threads that may or may not run inside one.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

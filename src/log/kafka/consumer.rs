@@ -1,0 +1,407 @@
+//! The lane's member of the consumer group: assignments, polling, pausing, rewinding.
+//!
+//! An eager group revokes everything before it assigns anew. So a rebalance always means the same here:
+//! forget what was gathered, ask for the committed offsets, begin exactly there.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::{ClientConfig, Offset};
+
+use super::assignment::Assignment;
+use super::context::{ConsumerNotes, Rebalanced};
+use super::offsets;
+use super::settings::{KafkaSettings, StartAt};
+use super::triage::{self, Severity};
+use crate::log::{Assigned, Header, LogError, Polled, Record};
+use crate::types::{Coordinates, TopicName, TopicPartition};
+
+/// Reads for one lane.
+pub(super) struct Reader {
+    consumer: BaseConsumer<ConsumerNotes>,
+    /// For questions that the member's own client answers otherwise.
+    plain: ClientConfig,
+    /// Taken before the client was made, so that its statistics are at least this young.
+    made: Instant,
+    topics: Vec<String>,
+    start_at: StartAt,
+    max_poll_bytes: usize,
+    owned: Assignment,
+    /// Partitions whose committed offsets are not known yet. Nothing of them is read.
+    pending: Option<Vec<TopicPartition>>,
+    /// The generation that owns what is owned. Kept from the assignment, not asked for at each
+    /// transaction: whatever happens to the membership meanwhile, a transaction goes out under the
+    /// generation that its records were read in, or is refused.
+    generation: Option<ConsumerGroupMetadata>,
+    /// Whether the group has said what this lane owns (perhaps nothing).
+    joined: bool,
+    paused: bool,
+    /// Records that came while the lane could not work.
+    held: Vec<Record>,
+    snapshots_seen: u64,
+    idle_polls: u32,
+}
+
+/// How long one call waits for the coordinator before it lets the lane breathe.
+const ASK_FOR: Duration = Duration::from_secs(5);
+
+/// While the offsets of an assignment are still asked for, callbacks are served this often.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// A topic that was just created or whose broker just started may be unknown for a moment.
+const TOPICS_APPEAR_WITHIN: Duration = Duration::from_secs(10);
+
+impl Reader {
+    /// Joins the group. Returns at once; the assignment comes by a poll.
+    pub(super) fn subscribe(settings: &KafkaSettings) -> Result<Self, LogError> {
+        let made = Instant::now();
+        let consumer: BaseConsumer<ConsumerNotes> = settings
+            .consumer()?
+            .create_with_context(ConsumerNotes::default())
+            .map_err(|error| LogError::Broken(format!("the consumer cannot be made: {error}")))?;
+        let reader = Self {
+            consumer,
+            plain: settings.plain()?,
+            made,
+            topics: settings.topics.clone(),
+            start_at: settings.start_at(),
+            max_poll_bytes: settings.max_poll_bytes,
+            owned: Assignment::default(),
+            pending: None,
+            generation: None,
+            joined: false,
+            paused: false,
+            held: Vec::new(),
+            snapshots_seen: 0,
+            idle_polls: 0,
+        };
+        reader.topics_exist()?;
+        let names: Vec<&str> = reader.topics.iter().map(String::as_str).collect();
+        reader.consumer.subscribe(&names).map_err(|error| reader.of_call(&error, "subscribing"))?;
+        Ok(reader)
+    }
+
+    /// See [`crate::log::Log::poll`].
+    pub(super) fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError> {
+        let deadline = Instant::now() + max_wait;
+        self.resume()?;
+        if let Some(assigned) = self.settle()? {
+            return Ok(Polled::Assigned(assigned));
+        }
+        self.take_in_snapshot();
+        let mut records = std::mem::take(&mut self.held);
+        records.reserve(max_events.min(1024));
+        let mut bytes: usize = records.iter().map(size_of).sum();
+        while records.len() < max_events && bytes < self.max_poll_bytes {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
+            match self.consumer.poll(slice) {
+                Some(Ok(message)) => {
+                    if let Some(record) = take_in(&mut self.owned, &message)? {
+                        bytes += size_of(&record);
+                        records.push(record);
+                        self.idle_polls = 0;
+                    }
+                }
+                Some(Err(error)) => self.survive(&error)?,
+                None => {
+                    if let Some(assigned) = self.settle()? {
+                        return Ok(Polled::Assigned(assigned));
+                    }
+                    self.idle();
+                    if left.is_zero() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Polled::Records(records))
+    }
+
+    /// See [`crate::log::Log::keep_alive`].
+    pub(super) fn keep_alive(&mut self, wait: Duration) -> Result<Option<Vec<Assigned>>, LogError> {
+        let deadline = Instant::now() + wait;
+        self.pause()?;
+        loop {
+            if let Some(assigned) = self.settle()? {
+                return Ok(Some(assigned));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
+            match self.consumer.poll(slice) {
+                // librdkafka drops what it had fetched when it pauses, and fetches it again; should a
+                // record come all the same, the next poll begins with it.
+                Some(Ok(message)) => self.held.extend(take_in(&mut self.owned, &message)?),
+                Some(Err(error)) => self.survive(&error)?,
+                None if left.is_zero() && !self.consumer.context().rebalanced() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// See [`crate::log::Log::rewind`].
+    pub(super) fn rewind(&mut self) -> Result<Vec<Assigned>, LogError> {
+        if self.pending.is_none() {
+            // Disowned until it is known where to begin: whatever is polled meanwhile is dropped, so a
+            // rewind that fails halfway cannot let records through from the wrong place.
+            self.pending = Some(self.owned.partitions());
+            self.owned = Assignment::default();
+            self.held.clear();
+        }
+        self.take_up()
+    }
+
+    /// The generation that consumed positions are committed under, if this lane has one.
+    pub(super) fn generation(&self) -> Option<&ConsumerGroupMetadata> {
+        self.generation.as_ref()
+    }
+
+    /// What this lane owns, and how far it is.
+    pub(super) fn owned(&self) -> &Assignment {
+        &self.owned
+    }
+
+    /// The same, to be told of commits.
+    pub(super) fn owned_mut(&mut self) -> &mut Assignment {
+        &mut self.owned
+    }
+
+    /// See [`crate::log::Log::caught_up`].
+    pub(super) fn caught_up(&self) -> bool {
+        self.joined && self.pending.is_none() && self.held.is_empty() && self.owned.caught_up()
+    }
+
+    /// Whether a broker is reachable.
+    pub(super) fn connected(&self) -> bool {
+        self.consumer.context().health().connected()
+    }
+
+    /// Handles what the group did since the last look. Says what is owned now, if that changed.
+    fn settle(&mut self) -> Result<Option<Vec<Assigned>>, LogError> {
+        if !self.consumer.context().rebalanced() && self.pending.is_none() {
+            return Ok(None);
+        }
+        let mut report = None;
+        for what in self.consumer.context().take_rebalances() {
+            if self.joined {
+                report = Some(Vec::new());
+            }
+            self.joined = false;
+            self.paused = false;
+            self.owned = Assignment::default();
+            self.generation = None;
+            self.held.clear();
+            self.pending = match what {
+                Rebalanced::Revoked => None,
+                Rebalanced::Assigned(given) => {
+                    self.generation = self.current_generation();
+                    Some(interned(given))
+                }
+            };
+        }
+        if self.pending.is_none() {
+            return Ok(report);
+        }
+        match self.take_up() {
+            Ok(assigned) => Ok(Some(assigned)),
+            Err(LogError::Retriable(why)) => {
+                tracing::warn!(why, "the committed offsets of an assignment are not known yet");
+                Ok(report)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The group metadata of the assignment that was just received. The order matters: librdkafka marks
+    /// an assignment as lost in the same step in which it forgets its membership, so metadata that are
+    /// not lost afterwards are those of the assignment. Without any, transactions are refused here: the
+    /// broker takes offsets that come without a member and a generation from anybody.
+    fn current_generation(&self) -> Option<ConsumerGroupMetadata> {
+        let metadata = self.consumer.group_metadata();
+        if self.consumer.assignment_lost() { None } else { metadata }
+    }
+
+    /// Asks for the offsets of what is pending and begins to read there.
+    fn take_up(&mut self) -> Result<Vec<Assigned>, LogError> {
+        let pending = self.pending.clone().unwrap_or_default();
+        let starts = offsets::of(&self.consumer, &self.plain, &pending, self.start_at, ASK_FOR)?;
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for start in &starts {
+            let partition = &start.assigned.partition;
+            list.add_partition_offset(partition.topic.as_str(), partition.partition, Offset::Offset(start.at))
+                .map_err(|error| LogError::Broken(format!("offset {} of {partition}: {error}", start.at)))?;
+        }
+        self.consumer.assign(&list).map_err(|error| self.of_call(&error, "taking up an assignment"))?;
+        if self.paused {
+            self.paused = false;
+            self.consumer.resume(&list).map_err(|error| self.of_call(&error, "resuming"))?;
+        }
+        let places = starts.iter().map(|start| (start.assigned.partition.clone(), start.at, start.end));
+        self.owned = Assignment::new(places, Instant::now());
+        self.pending = None;
+        self.joined = true;
+        self.idle_polls = 0;
+        Ok(starts.into_iter().map(|start| start.assigned).collect())
+    }
+
+    fn pause(&mut self) -> Result<(), LogError> {
+        if self.paused || self.owned.is_empty() {
+            return Ok(());
+        }
+        let list = offsets::list(&self.owned.partitions());
+        self.consumer.pause(&list).map_err(|error| self.of_call(&error, "pausing"))?;
+        self.paused = true;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), LogError> {
+        // Only what is paused: resuming makes librdkafka drop what it has fetched.
+        if !self.paused {
+            return Ok(());
+        }
+        let list = offsets::list(&self.owned.partitions());
+        self.consumer.resume(&list).map_err(|error| self.of_call(&error, "resuming"))?;
+        self.paused = false;
+        Ok(())
+    }
+
+    /// A poll brought nothing.
+    fn idle(&mut self) {
+        if self.take_in_snapshot() {
+            self.idle_polls = 0;
+            return;
+        }
+        self.idle_polls = self.idle_polls.saturating_add(1);
+        // A poll also ends when an event was served: only the second in a row proves an empty queue.
+        if self.idle_polls >= 2 {
+            self.owned.drained();
+        }
+    }
+
+    fn take_in_snapshot(&mut self) -> bool {
+        let count = self.consumer.context().snapshots();
+        if count == self.snapshots_seen {
+            return false;
+        }
+        self.snapshots_seen = count;
+        self.idle_polls = 0;
+        if let Some(snapshot) = self.consumer.context().take_snapshot() {
+            self.owned.see(&snapshot, self.made);
+        }
+        true
+    }
+
+    /// Lives on after an error that passes; tells what is wrong otherwise.
+    fn survive(&self, error: &KafkaError) -> Result<(), LogError> {
+        let health = self.consumer.context().health();
+        let reason = || health.last().map_or_else(|| error.to_string(), |last| last.reason);
+        if let KafkaError::MessageConsumptionFatal(code) = error {
+            return Err(triage::of_fatal(*code, false, reason()));
+        }
+        let Some(code) = error.rdkafka_error_code() else { return Ok(()) };
+        match triage::severity(code, health.ever_connected()) {
+            Severity::Passing => Ok(()),
+            Severity::Refused if is_unknown_topic(code) => self.topics_exist(),
+            Severity::Refused => Err(LogError::Broken(reason())),
+        }
+    }
+
+    /// Refuses topics that do not exist, all by name, after giving them a moment to appear.
+    fn topics_exist(&self) -> Result<(), LogError> {
+        let deadline = Instant::now() + TOPICS_APPEAR_WITHIN;
+        loop {
+            let mut missing = Vec::new();
+            for topic in self.topics.iter().filter(|topic| !topic.starts_with('^')) {
+                let found = self.consumer.fetch_metadata(Some(topic), ASK_FOR);
+                let found = found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
+                match found.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
+                    None => {}
+                    Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
+                    Some(code) if triage::severity(code, true) == Severity::Refused => {
+                        return Err(LogError::Broken(format!("topic {topic}: {code}")));
+                    }
+                    Some(_) => {}
+                }
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let missing = missing.join(", ");
+                return Err(LogError::Broken(format!("these input topics do not exist: {missing}")));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn of_call(&self, error: &KafkaError, doing: &str) -> LogError {
+        triage::of_call(error, self.consumer.context().health(), doing)
+    }
+}
+
+impl Drop for Reader {
+    /// Leaves the group, so that others take over at once. librdkafka's own drop does it; what must not
+    /// happen is that it waits for an assignment to be taken up.
+    fn drop(&mut self) {
+        self.consumer.context().close();
+        if self.pending.is_some()
+            && let Err(error) = self.consumer.unassign()
+        {
+            tracing::warn!(%error, "a pending assignment could not be given up");
+        }
+    }
+}
+
+pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+}
+
+/// Shares one name among all partitions, and so among all records, of a topic.
+fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
+    let mut names: Vec<TopicName> = Vec::new();
+    let mut name_of = |topic: String| match names.iter().find(|name| name.as_str() == topic) {
+        Some(name) => name.clone(),
+        None => {
+            let name = TopicName::from(topic);
+            names.push(name.clone());
+            name
+        }
+    };
+    given.into_iter().map(|(topic, partition)| TopicPartition { topic: name_of(topic), partition }).collect()
+}
+
+/// Copies a message out of librdkafka, if its partition is (still) owned.
+fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Option<Record>, LogError> {
+    let (partition, offset) = (message.partition(), message.offset());
+    let Some((topic, place)) = owned.find(message.topic(), partition) else { return Ok(None) };
+    if offset < place.next {
+        return Err(LogError::Broken(format!(
+            "topic {topic}, partition {partition} went back from offset {} to {offset}: it was recreated or lost its tail",
+            place.next
+        )));
+    }
+    place.read(offset);
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) })
+            .collect()
+    });
+    Ok(Some(Record {
+        at: Coordinates { topic: topic.clone(), partition, offset },
+        published_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        payload: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }))
+}
+
+/// What a record takes in memory, roughly.
+fn size_of(record: &Record) -> usize {
+    let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
+    std::mem::size_of::<Record>() + of(&record.key) + of(&record.payload) + headers
+}

@@ -1,0 +1,337 @@
+//! The lane's transactional producer.
+//!
+//! Every wait here is bounded, and none sleeps where something is to do: rdkafka's own `flush` and
+//! `commit_transaction` sleep through slices of 100 ms while anything is in flight, so delivery is waited
+//! for first.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::Offset;
+
+use super::context::ProducerNotes;
+use super::settings::KafkaSettings;
+use super::triage;
+use crate::log::{LogError, OutRecord, Position};
+
+/// Publishes for one lane.
+pub(super) struct Writer {
+    config: ClientConfig,
+    transaction_timeout: Duration,
+    producer: Option<BaseProducer<ProducerNotes>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// There is no producer, or it may not be used any more.
+    Lost,
+    /// Made, but the coordinator has not given it its epoch yet.
+    Made,
+    Ready,
+    /// A transaction is open since this moment.
+    Open(Instant),
+}
+
+/// One call to the coordinator. A call that timed out goes on in the background and is taken up again
+/// by the next.
+const ASK_FOR: Duration = Duration::from_secs(5);
+/// How long a new producer is waited for in one call of [`Writer::replace`].
+const INIT_WITHIN: Duration = Duration::from_secs(10);
+/// How long an end of a transaction is asked for before its outcome counts as unknown.
+const END_WITHIN: Duration = Duration::from_secs(30);
+/// On the way out, an open transaction is aborted if that is quick; else the broker does it in time.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// While records are in flight, how often it is asked whether the transaction can still succeed.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(1);
+
+impl Writer {
+    /// Connects to nothing yet.
+    pub(super) fn new(settings: &KafkaSettings) -> Result<Self, LogError> {
+        Ok(Self {
+            config: settings.producer()?,
+            transaction_timeout: settings.transaction_timeout(),
+            producer: None,
+            state: State::Lost,
+        })
+    }
+
+    /// See [`crate::log::Log::replace_producer`].
+    pub(super) fn replace(&mut self) -> Result<(), LogError> {
+        if self.state != State::Made {
+            // The old one goes first, so that it cannot send anything under the old epoch any more.
+            self.state = State::Lost;
+            self.producer = None;
+            let made = self.config.create_with_context(ProducerNotes::default());
+            self.producer =
+                Some(made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?);
+            self.state = State::Made;
+        }
+        let producer = self.producer()?;
+        let deadline = Instant::now() + INIT_WITHIN;
+        let doing = "initialising the transactional producer";
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).min(ASK_FOR);
+            let Err(error) = producer.init_transactions(left) else { break };
+            producer.poll(TICK);
+            let error = self.of_error(&error, doing);
+            if let LogError::Retriable(_) = error {
+                if let Some(refused) = triage::refused_meanwhile(producer.context().health()) {
+                    return Err(refused);
+                }
+                if Instant::now() < deadline {
+                    continue;
+                }
+                return Err(error);
+            }
+            self.state = State::Lost;
+            return Err(error);
+        }
+        self.producer()?.context().health().set_connected(true);
+        self.state = State::Ready;
+        Ok(())
+    }
+
+    /// See [`crate::log::Log::begin`].
+    pub(super) fn begin(&mut self) -> Result<(), LogError> {
+        let producer = self.ready()?;
+        producer.context().begin();
+        producer.begin_transaction().map_err(|error| self.of_error(&error, "beginning a transaction"))?;
+        self.state = State::Open(Instant::now());
+        Ok(())
+    }
+
+    /// See [`crate::log::Log::send`].
+    pub(super) fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError> {
+        let (producer, since) = self.open()?;
+        let deadline = since + self.transaction_timeout;
+        for record in records {
+            let mut waiting = BaseRecord::<[u8], [u8]> {
+                topic: record.topic.as_str(),
+                partition: None,
+                payload: record.payload.as_deref(),
+                key: record.key.as_deref(),
+                timestamp: None,
+                headers: headers(record),
+                delivery_opaque: (),
+            };
+            while let Err((error, back)) = producer.send(waiting) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(self.of_refused(&error, record));
+                }
+                waiting = back;
+                producer.poll(TICK);
+                self.still_possible()?;
+                if Instant::now() >= deadline {
+                    return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`crate::log::Log::send_offsets`].
+    pub(super) fn send_offsets(
+        &mut self,
+        positions: &[Position],
+        generation: Option<&ConsumerGroupMetadata>,
+    ) -> Result<(), LogError> {
+        let (producer, _) = self.open()?;
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let Some(generation) = generation else {
+            return Err(LogError::Abortable("this lane is not a member of the group any more".into()));
+        };
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for position in positions {
+            let mut entry = list.add_partition(position.partition.topic.as_str(), position.partition.partition);
+            entry.set_offset(Offset::Offset(position.next)).map_err(|error| {
+                LogError::Broken(format!("offset {} of {}: {error}", position.next, position.partition))
+            })?;
+            entry.set_metadata(&position.metadata);
+        }
+        producer
+            .send_offsets_to_transaction(&list, generation, ASK_FOR)
+            .map_err(|error| self.of_error(&error, "sending the consumed offsets"))
+    }
+
+    /// See [`crate::log::Log::commit`].
+    pub(super) fn commit(&mut self) -> Result<(), LogError> {
+        let deadline = Instant::now() + END_WITHIN;
+        self.drain(deadline)?;
+        let (producer, _) = self.open()?;
+        loop {
+            let Err(error) = producer.commit_transaction(ASK_FOR) else {
+                self.state = State::Ready;
+                return Ok(());
+            };
+            producer.poll(TICK);
+            let error = match self.of_error(&error, "committing") {
+                LogError::Retriable(_) if Instant::now() < deadline => continue,
+                // All records had arrived and the transaction was sound, so what failed is the very last
+                // request. It may have been carried out: only a new epoch makes sure of what comes next.
+                LogError::Retriable(why) | LogError::Abortable(why) => LogError::ProducerLost(why),
+                other => other,
+            };
+            self.state = State::Lost;
+            return Err(error);
+        }
+    }
+
+    /// See [`crate::log::Log::abort`].
+    pub(super) fn abort(&mut self) -> Result<(), LogError> {
+        match self.state {
+            State::Open(_) => self.abort_within(END_WITHIN),
+            State::Ready => Ok(()),
+            State::Lost | State::Made => Err(lost()),
+        }
+    }
+
+    fn abort_within(&mut self, patience: Duration) -> Result<(), LogError> {
+        let (producer, _) = self.open()?;
+        let deadline = Instant::now() + patience;
+        // librdkafka purges what is queued and then waits for the reports of that, which only a poll of
+        // this thread takes away: so a first, short call, a poll, and then longer calls.
+        let mut slice = Duration::from_millis(5);
+        loop {
+            let Err(error) = producer.abort_transaction(slice) else {
+                self.state = State::Ready;
+                return Ok(());
+            };
+            producer.poll(TICK);
+            let error = match self.of_error(&error, "aborting") {
+                LogError::Retriable(_) if Instant::now() < deadline => {
+                    slice = (slice * 2).min(ASK_FOR);
+                    continue;
+                }
+                LogError::Retriable(why) | LogError::Abortable(why) => LogError::ProducerLost(why),
+                other => other,
+            };
+            self.state = State::Lost;
+            return Err(error);
+        }
+    }
+
+    /// Waits until all records are delivered, or one is not.
+    fn drain(&self, deadline: Instant) -> Result<(), LogError> {
+        let (producer, _) = self.open()?;
+        let mut probe_at = Instant::now() + PROBE_EVERY;
+        while producer.in_flight_count() > 0 {
+            producer.poll(TICK);
+            let now = Instant::now();
+            if now >= probe_at {
+                probe_at = now + PROBE_EVERY;
+                self.still_possible()?;
+            }
+            if now >= deadline {
+                return Err(LogError::Abortable("the records were not delivered in time".into()));
+            }
+        }
+        self.delivered()
+    }
+
+    fn delivered(&self) -> Result<(), LogError> {
+        let Some(failed) = self.producer()?.context().failed() else { return Ok(()) };
+        match failed.code.map(|code| triage::severity(code, true)) {
+            Some(triage::Severity::Refused) => Err(LogError::Broken(failed.what)),
+            _ => Err(LogError::Abortable(failed.what)),
+        }
+    }
+
+    /// Whether the open transaction has already failed in the background: its records would never arrive,
+    /// and only time out.
+    fn still_possible(&self) -> Result<(), LogError> {
+        self.delivered()?;
+        let producer = self.producer()?;
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            return Err(triage::of_fatal(code, self.expired(), reason));
+        }
+        // There is no call that asks for the state; beginning again inside a transaction is refused with
+        // it and changes nothing.
+        match producer.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                Err(triage::of_transaction(&error, self.expired(), "publishing"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn of_refused(&self, error: &KafkaError, record: &OutRecord) -> LogError {
+        let size = record.payload.as_ref().map_or(0, Vec::len);
+        let said = format!("a record of {size} bytes for topic {} was not taken: {error}", record.topic);
+        if let Err(cause) = self.still_possible() {
+            return cause;
+        }
+        match error.rdkafka_error_code().map(|code| triage::severity(code, true)) {
+            Some(triage::Severity::Passing) => LogError::Abortable(said),
+            _ => LogError::Broken(said),
+        }
+    }
+
+    fn of_error(&self, error: &KafkaError, doing: &str) -> LogError {
+        match error {
+            KafkaError::Transaction(error) => triage::of_transaction(error, self.expired(), doing),
+            // rdkafka flushes before it commits; nothing is committed then.
+            KafkaError::Flush(_) => LogError::Retriable(format!("{doing}: {error}")),
+            other => LogError::ProducerLost(format!("{doing}: {other}")),
+        }
+    }
+
+    /// Whether the broker may have given up the open transaction.
+    fn expired(&self) -> bool {
+        matches!(self.state, State::Open(since) if since.elapsed() >= self.transaction_timeout)
+    }
+
+    fn producer(&self) -> Result<&BaseProducer<ProducerNotes>, LogError> {
+        self.producer.as_ref().ok_or_else(lost)
+    }
+
+    fn ready(&self) -> Result<&BaseProducer<ProducerNotes>, LogError> {
+        match self.state {
+            State::Ready => self.producer(),
+            State::Open(_) => Err(LogError::Abortable("a transaction is open already".into())),
+            State::Lost | State::Made => Err(lost()),
+        }
+    }
+
+    fn open(&self) -> Result<(&BaseProducer<ProducerNotes>, Instant), LogError> {
+        match self.state {
+            State::Open(since) => Ok((self.producer()?, since)),
+            State::Ready => Err(LogError::Abortable("no transaction is open".into())),
+            State::Lost | State::Made => Err(lost()),
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Ends an open transaction, so that its topics' readers need not wait for its timeout.
+    fn drop(&mut self) {
+        if matches!(self.state, State::Open(_))
+            && let Err(error) = self.abort_within(LEAVE_WITHIN)
+        {
+            tracing::warn!(%error, "an open transaction is left to its timeout");
+        }
+    }
+}
+
+fn lost() -> LogError {
+    LogError::ProducerLost("it was not initialised".into())
+}
+
+fn headers(record: &OutRecord) -> Option<OwnedHeaders> {
+    if record.headers.is_empty() {
+        return None;
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for header in &record.headers {
+        headers = headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() });
+    }
+    Some(headers)
+}

@@ -1,0 +1,442 @@
+//! What every [`Log`] promises, on each that there is. A promise is a function over a [`Harness`]; the
+//! macro at the end makes a test of each for each log.
+
+use std::time::{Duration, Instant};
+
+use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
+use accrual::types::{TopicName, TopicPartition};
+
+#[path = "support/kafka.rs"]
+mod kafka_support;
+
+/// A log with a world around it: topics, upstream producers, downstream readers.
+trait Harness {
+    type Log: Log;
+
+    /// A consumer group that nobody else is in.
+    fn group(&mut self) -> String;
+    /// A new topic.
+    fn topic(&mut self, partitions: i32) -> TopicName;
+    /// A lane's log, in a group and under a transactional id.
+    fn join(&mut self, group: &str, topics: &[&TopicName], id: &str) -> Self::Log;
+    /// The same, of a lane that the group gives up soon once it stops polling.
+    fn join_mortal(&mut self, group: &str, topics: &[&TopicName], id: &str) -> Self::Log;
+    /// Makes the group give up a mortal lane that does not poll any more, if it does not by itself.
+    fn declare_dead(&mut self, log: &mut Self::Log);
+    /// Publishes as an upstream system does: without, or within a committed or aborted transaction.
+    fn publish(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
+    fn publish_committed(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
+    fn publish_aborted(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
+    /// Everything that a read_committed reader sees now, from the start.
+    fn committed(&mut self, topic: &TopicName) -> Vec<Record>;
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(20);
+
+/// Asks until there is an answer, or for a minute.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+    }
+}
+
+/// The next assignment; records before it are of no interest.
+fn assignment(log: &mut impl Log) -> Vec<Assigned> {
+    until("an assignment", || match log.poll(100, TICK).unwrap() {
+        Polled::Assigned(assigned) => Some(assigned),
+        Polled::Records(_) => None,
+    })
+}
+
+/// The next `count` records, through whatever assignments.
+fn read(log: &mut impl Log, count: usize) -> Vec<Record> {
+    let mut records = Vec::new();
+    until("records", || {
+        match log.poll(count - records.len(), TICK).unwrap() {
+            Polled::Assigned(_) => records.clear(),
+            Polled::Records(more) => records.extend(more),
+        }
+        (records.len() >= count).then_some(())
+    });
+    records
+}
+
+/// Asserts that nothing more comes while the log reads to the end.
+fn read_to_end(log: &mut impl Log) -> Vec<Record> {
+    let mut records = Vec::new();
+    until("the end", || {
+        match log.poll(100, TICK).unwrap() {
+            Polled::Assigned(_) => records.clear(),
+            Polled::Records(more) => records.extend(more),
+        }
+        log.caught_up().then_some(())
+    });
+    records
+}
+
+fn texts(records: &[Record]) -> Vec<String> {
+    let text = |record: &Record| String::from_utf8(record.payload.clone().unwrap_or_default()).unwrap();
+    let mut texts: Vec<String> = records.iter().map(text).collect();
+    texts.sort();
+    texts
+}
+
+fn out(topic: &TopicName, text: &str) -> OutRecord {
+    OutRecord {
+        topic: topic.clone(),
+        key: Some(text.as_bytes().to_vec()),
+        payload: Some(text.as_bytes().to_vec()),
+        headers: Vec::new(),
+    }
+}
+
+fn after(record: &Record, metadata: &str) -> Position {
+    Position { partition: record.at.topic_partition(), next: record.at.offset + 1, metadata: metadata.into() }
+}
+
+fn place(topic: &TopicName, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic.clone(), partition }
+}
+
+fn owned(assigned: &[Assigned]) -> Vec<TopicPartition> {
+    let mut owned: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
+    owned.sort();
+    owned
+}
+
+fn uncommitted_output_is_invisible_until_the_commit(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    log.begin().unwrap();
+    log.send(&[out(&output, "a"), out(&output, "b")]).unwrap();
+    assert_eq!(texts(&h.committed(&output)), Vec::<String>::new());
+    log.commit().unwrap();
+    until("the committed output", || (texts(&h.committed(&output)) == ["a", "b"]).then_some(()));
+}
+
+fn aborted_output_never_shows_and_the_producer_goes_on(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    log.begin().unwrap();
+    log.send(&[out(&output, "aborted")]).unwrap();
+    log.abort().unwrap();
+    log.begin().unwrap();
+    log.send(&[out(&output, "committed")]).unwrap();
+    log.commit().unwrap();
+    until("the committed output", || (texts(&h.committed(&output)) == ["committed"]).then_some(()));
+}
+
+fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    h.publish(&input, 0, &["1", "2", "3"]);
+    let mut log = h.join(&group, &[&input], &group);
+    let first = assignment(&mut log);
+    assert_eq!(first.len(), 1);
+    assert_eq!((&first[0].committed, first[0].low_watermark), (&None, 0));
+    let records = read(&mut log, 3);
+
+    // Aborted: neither output nor offsets.
+    log.begin().unwrap();
+    log.send(&[out(&output, "x")]).unwrap();
+    log.send_offsets(&[after(&records[0], "never")]).unwrap();
+    log.abort().unwrap();
+    assert_eq!(log.rewind().unwrap()[0].committed, None);
+
+    // Committed: both.
+    let records = read(&mut log, 3);
+    log.begin().unwrap();
+    log.send(&[out(&output, "y")]).unwrap();
+    log.send_offsets(&[after(&records[1], "from 0")]).unwrap();
+    log.commit().unwrap();
+    until("the committed output", || (texts(&h.committed(&output)) == ["y"]).then_some(()));
+    assert_eq!(log.rewind().unwrap()[0].committed, Some((2, "from 0".into())));
+
+    // And a successor is told the same and begins there.
+    log.leave();
+    drop(log);
+    let mut successor = h.join(&group, &[&input], &group);
+    assert_eq!(assignment(&mut successor)[0].committed, Some((2, "from 0".into())));
+    assert_eq!(texts(&read(&mut successor, 1)), ["3"]);
+}
+
+fn rewinding_brings_the_same_records_again_in_order(h: &mut impl Harness) {
+    let (input, other, group) = (h.topic(2), h.topic(1), h.group());
+    h.publish(&input, 0, &["a0", "a1", "a2"]);
+    h.publish(&input, 1, &["b0", "b1"]);
+    h.publish(&other, 0, &["c0"]);
+    let mut log = h.join(&group, &[&input, &other], &group);
+    let by_place = |mut records: Vec<Record>| {
+        records.sort_by(|a, b| a.at.cmp(&b.at));
+        records
+    };
+    let once = by_place(read(&mut log, 6));
+    for _ in 0..3 {
+        assert_eq!(log.rewind().unwrap().len(), 3);
+        assert!(!log.caught_up() || once.is_empty());
+        let again = read(&mut log, 6);
+        for partition in [place(&input, 0), place(&input, 1), place(&other, 0)] {
+            let offsets: Vec<i64> =
+                again.iter().filter(|r| r.at.topic_partition() == partition).map(|r| r.at.offset).collect();
+            assert!(offsets.is_sorted(), "{partition}: {offsets:?}");
+        }
+        assert_eq!(by_place(again), once);
+    }
+    assert_eq!(read_to_end(&mut log), Vec::new());
+}
+
+fn rewinding_while_records_are_on_their_way_lets_none_through_from_behind(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let many: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    h.publish(&input, 0, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut log = h.join(&group, &[&input], &group);
+    for part in [1, 7, 100, 250] {
+        let records = read(&mut log, part);
+        let offsets: Vec<i64> = records.iter().map(|r| r.at.offset).collect();
+        assert_eq!(offsets, (0..part as i64).collect::<Vec<_>>());
+        log.rewind().unwrap();
+    }
+}
+
+fn a_second_lane_takes_half_and_both_are_told(h: &mut impl Harness) {
+    let (input, group) = (h.topic(4), h.group());
+    let mut first = h.join(&group, &[&input], &format!("{group}-1"));
+    assert_eq!(assignment(&mut first).len(), 4);
+    let mut second = h.join(&group, &[&input], &format!("{group}-2"));
+    let (mut of_first, mut of_second) = (Vec::new(), Vec::new());
+    until("a share for each", || {
+        if let Polled::Assigned(assigned) = first.poll(10, TICK).unwrap() {
+            of_first = owned(&assigned);
+        }
+        if let Polled::Assigned(assigned) = second.poll(10, TICK).unwrap() {
+            of_second = owned(&assigned);
+        }
+        (of_first.len() == 2 && of_second.len() == 2).then_some(())
+    });
+    let mut all = [of_first, of_second].concat();
+    all.sort();
+    assert_eq!(all, (0..4).map(|n| place(&input, n)).collect::<Vec<_>>());
+
+    // The first leaves: the second is given everything.
+    first.leave();
+    until("everything", || match second.poll(10, TICK).unwrap() {
+        Polled::Assigned(assigned) => (assigned.len() == 4).then_some(()),
+        Polled::Records(_) => None,
+    });
+}
+
+fn a_lane_beyond_the_partitions_is_told_that_it_owns_nothing_and_is_caught_up(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut logs =
+        [h.join(&group, &[&input], &format!("{group}-1")), h.join(&group, &[&input], &format!("{group}-2"))];
+    let mut owns: [Option<usize>; 2] = [None, None];
+    until("one with and one without", || {
+        for (log, owns) in logs.iter_mut().zip(&mut owns) {
+            if let Polled::Assigned(assigned) = log.poll(10, TICK).unwrap() {
+                *owns = Some(assigned.len());
+            }
+        }
+        let both = matches!(owns, [Some(1), Some(0)] | [Some(0), Some(1)]);
+        (both && logs.iter().all(Log::caught_up)).then_some(())
+    });
+}
+
+fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    h.publish(&input, 0, &["event"]);
+    let mut zombie = h.join_mortal(&group, &[&input], &format!("{group}-1"));
+    let record = read(&mut zombie, 1).remove(0);
+
+    // It stops between its decision and its transaction; another takes over and finishes.
+    h.declare_dead(&mut zombie);
+    let mut heir = h.join_mortal(&group, &[&input], &format!("{group}-2"));
+    let again = read(&mut heir, 1).remove(0);
+    assert_eq!(again, record);
+    heir.begin().unwrap();
+    heir.send(&[out(&output, "by the heir")]).unwrap();
+    heir.send_offsets(&[after(&again, "")]).unwrap();
+    heir.commit().unwrap();
+
+    // It wakes and goes on where it was.
+    zombie.begin().unwrap();
+    zombie.send(&[out(&output, "by the zombie")]).unwrap();
+    let refused = zombie.send_offsets(&[after(&record, "")]);
+    assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
+    zombie.abort().unwrap();
+    until("the heir's output", || {
+        (texts(&h.committed(&output)) == ["by the heir"]).then_some(())
+    });
+
+    // The zombie is no zombie any more: its producer works, and the group tells it what is true.
+    zombie.begin().unwrap();
+    zombie.send(&[out(&output, "later")]).unwrap();
+    zombie.commit().unwrap();
+    until("a new share", || match zombie.keep_alive(TICK).unwrap() {
+        Some(_) => Some(()),
+        None => {
+            heir.keep_alive(TICK).unwrap();
+            None
+        }
+    });
+}
+
+fn replacing_the_producer_aborts_what_it_had_open(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    h.publish(&input, 0, &["1"]);
+    let mut log = h.join(&group, &[&input], &group);
+    let record = read(&mut log, 1).remove(0);
+    log.begin().unwrap();
+    log.send(&[out(&output, "left open")]).unwrap();
+    log.send_offsets(&[after(&record, "left open")]).unwrap();
+    log.replace_producer().unwrap();
+    assert_eq!(log.rewind().unwrap()[0].committed, None);
+    let record = read(&mut log, 1).remove(0);
+    log.begin().unwrap();
+    log.send(&[out(&output, "by the new one")]).unwrap();
+    log.send_offsets(&[after(&record, "")]).unwrap();
+    log.commit().unwrap();
+    until("its output", || (texts(&h.committed(&output)) == ["by the new one"]).then_some(()));
+}
+
+fn a_lane_under_the_same_transactional_id_fences_the_older(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(2), h.topic(1), h.group());
+    let mut older = h.join(&group, &[&input], &group);
+    older.begin().unwrap();
+    older.send(&[out(&output, "older")]).unwrap();
+    let mut newer = h.join(&group, &[&input], &group);
+    let fenced = older.commit();
+    assert!(matches!(fenced, Err(LogError::Fenced(_))), "{fenced:?}");
+    newer.begin().unwrap();
+    newer.send(&[out(&output, "newer")]).unwrap();
+    newer.commit().unwrap();
+    until("its output", || (texts(&h.committed(&output)) == ["newer"]).then_some(()));
+}
+
+fn keeping_alive_loses_no_record_and_keeps_their_order(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    assignment(&mut log);
+    let mut published = 0;
+    let mut offsets = Vec::new();
+    for round in 0..10 {
+        h.publish(&input, 0, &["a", "b", "c", "d"]);
+        published += 4;
+        // Sometimes before anything was read, sometimes in the middle, sometimes twice.
+        if round % 3 != 1 {
+            assert_eq!(log.keep_alive(TICK).unwrap(), None);
+            assert_eq!(log.keep_alive(TICK).unwrap(), None);
+        }
+        let take = if round % 2 == 0 { 3 } else { 5 };
+        offsets.extend(read(&mut log, take).iter().map(|r| r.at.offset));
+        assert_eq!(log.keep_alive(TICK).unwrap(), None);
+    }
+    offsets.extend(read(&mut log, published - offsets.len()).iter().map(|r| r.at.offset));
+    assert_eq!(offsets, (0..published as i64).collect::<Vec<_>>());
+}
+
+fn keeping_alive_tells_of_a_rebalance(h: &mut impl Harness) {
+    let (input, group) = (h.topic(2), h.group());
+    let mut log = h.join(&group, &[&input], &format!("{group}-1"));
+    until("an assignment", || log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 2));
+    h.publish(&input, 0, &["a"]);
+    let mut other = h.join(&group, &[&input], &format!("{group}-2"));
+    until("a smaller one", || {
+        other.keep_alive(TICK).unwrap();
+        log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 1)
+    });
+    other.leave();
+    until("the whole again", || log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 2));
+    assert_eq!(texts(&read(&mut log, 1)), ["a"]);
+}
+
+fn caught_up_is_told_at_the_end_of_all_topics_and_not_before(h: &mut impl Harness) {
+    let (full, empty, aborted, group) = (h.topic(2), h.topic(1), h.topic(1), h.group());
+    h.publish(&full, 0, &["1"]);
+    // Behind the last record stand the markers of transactions, and records that nobody may read.
+    h.publish_committed(&full, 1, &["2", "3"]);
+    h.publish_aborted(&full, 1, &["never"]);
+    h.publish_aborted(&aborted, 0, &["never"]);
+    let mut log = h.join(&group, &[&full, &empty, &aborted], &group);
+    assert!(!log.caught_up());
+    assignment(&mut log);
+    assert!(!log.caught_up());
+    assert_eq!(texts(&read_to_end(&mut log)), ["1", "2", "3"]);
+
+    // More comes: it is told again only after that was read.
+    h.publish_committed(&full, 1, &["4"]);
+    assert_eq!(texts(&read(&mut log, 1)), ["4"]);
+    assert!(!log.caught_up());
+    assert_eq!(read_to_end(&mut log), Vec::new());
+}
+
+fn what_a_lane_publishes_to_its_own_input_is_read_before_it_is_caught_up(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    assert_eq!(read_to_end(&mut log), Vec::new());
+    for round in 0..5 {
+        log.begin().unwrap();
+        log.send(&[out(&input, &format!("timer {round}"))]).unwrap();
+        log.commit().unwrap();
+        assert!(!log.caught_up());
+        assert_eq!(texts(&read_to_end(&mut log)), [format!("timer {round}")]);
+    }
+}
+
+fn records_come_as_they_were_published(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    let mut whole = out(&input, "payload");
+    whole.headers = vec![
+        accrual::log::Header { name: "ce_id".into(), value: Some(b"1".to_vec()) },
+        accrual::log::Header { name: "empty".into(), value: Some(Vec::new()) },
+        accrual::log::Header { name: "none".into(), value: None },
+    ];
+    let bare = OutRecord { topic: input.clone(), key: None, payload: None, headers: Vec::new() };
+    let empty =
+        OutRecord { topic: input.clone(), key: Some(Vec::new()), payload: Some(Vec::new()), headers: Vec::new() };
+    let sent = [whole, bare, empty];
+    log.begin().unwrap();
+    log.send(&sent).unwrap();
+    log.commit().unwrap();
+    for (record, sent) in read(&mut log, 3).iter().zip(&sent) {
+        assert!(record.published_ms.is_some());
+        assert_eq!((&record.key, &record.payload), (&sent.key, &sent.payload));
+        assert_eq!(record.headers, sent.headers);
+    }
+}
+
+macro_rules! contract {
+    ($log:ident, $harness:expr) => {
+        contract!($log, $harness:
+            uncommitted_output_is_invisible_until_the_commit,
+            aborted_output_never_shows_and_the_producer_goes_on,
+            offsets_and_output_are_committed_together_with_their_metadata,
+            rewinding_brings_the_same_records_again_in_order,
+            rewinding_while_records_are_on_their_way_lets_none_through_from_behind,
+            a_second_lane_takes_half_and_both_are_told,
+            a_lane_beyond_the_partitions_is_told_that_it_owns_nothing_and_is_caught_up,
+            a_zombie_is_refused_and_the_record_is_processed_once,
+            replacing_the_producer_aborts_what_it_had_open,
+            a_lane_under_the_same_transactional_id_fences_the_older,
+            keeping_alive_loses_no_record_and_keeps_their_order,
+            keeping_alive_tells_of_a_rebalance,
+            caught_up_is_told_at_the_end_of_all_topics_and_not_before,
+            what_a_lane_publishes_to_its_own_input_is_read_before_it_is_caught_up,
+            records_come_as_they_were_published,
+        );
+    };
+    ($log:ident, $harness:expr: $($promise:ident,)*) => {
+        mod $log {
+            $(#[test]
+            fn $promise() {
+                super::$promise(&mut $harness);
+            })*
+        }
+    };
+}
+
+contract!(kafka, crate::kafka_support::Kafka::connect());
