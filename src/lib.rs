@@ -14,4 +14,5 @@ pub mod metrics;
 pub mod programme;
 pub mod rules;
 pub mod store;
+pub mod traffic;
 pub mod types;
