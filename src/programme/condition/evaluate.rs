@@ -1,229 +1,14 @@
-//! A checked condition and its evaluation.
+//! The evaluation of a checked condition.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
+use super::computed::{Key, Value};
+use super::node::{Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
 use super::value::{decimal_of_text, order};
 use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
-
-/// A checked condition. Whatever can be known before an event arrives has been checked; what cannot
-/// fails at evaluation.
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Const(DataValue<'static>),
-    Data,
-    Item,
-    /// The variable of the loop at this depth.
-    Local(usize),
-    Attribute(Attribute),
-    HasAttribute(Attribute),
-    /// `money`: text that spells a decimal is read as that number.
-    Field {
-        of: Box<Node>,
-        name: Box<str>,
-        money: bool,
-    },
-    Has {
-        of: Box<Node>,
-        name: Box<str>,
-    },
-    Index(Box<[Node; 2]>),
-    And(Box<[Node; 2]>),
-    Or(Box<[Node; 2]>),
-    Not(Box<Node>),
-    If(Box<[Node; 3]>),
-    Equal(Box<[Node; 2]>),
-    Compare(Comparison, Box<[Node; 2]>),
-    In(Box<[Node; 2]>),
-    Arithmetic(Arithmetic, Box<[Node; 2]>),
-    Negate(Box<Node>),
-    List(Vec<Node>),
-    Call(Function, Box<Node>),
-    Search(Search, Box<[Node; 2]>),
-    Loop(Box<Loop>),
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Attribute {
-    Id,
-    Source,
-    Type,
-    Time,
-    Subject,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Comparison {
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-}
-
-/// A function of one value.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Function {
-    Size,
-    DistinctCount,
-    ToText,
-    ToNumber,
-    ToWhole,
-    ToTime,
-}
-
-/// A text looked for in a text.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Search {
-    Start,
-    End,
-    Anywhere,
-}
-
-/// `over.kind(variable, body)`
-#[derive(Clone, Debug)]
-pub(super) struct Loop {
-    pub(super) kind: LoopKind,
-    pub(super) over: Node,
-    /// The place of its variable: how many loops it stands in.
-    pub(super) depth: usize,
-    pub(super) body: Node,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum LoopKind {
-    All,
-    Exists,
-    ExistsOne,
-    Filter,
-    /// Of the elements for which the condition holds, if there is one.
-    Map(Option<Node>),
-}
-
-/// What a part of a condition is for the event at hand.
-#[derive(Clone, Debug)]
-pub(super) enum Value<'a> {
-    /// Held by the event or by the condition itself.
-    Held(&'a DataValue<'a>),
-    /// Computed; never a list or an object.
-    Made(DataValue<'a>),
-    /// A list that was computed.
-    List(Vec<Value<'a>>),
-}
-
-impl<'a> Value<'a> {
-    fn bool(value: bool) -> Self {
-        Value::Made(DataValue::Bool(value))
-    }
-
-    fn number(value: Decimal) -> Self {
-        Value::Made(DataValue::Number(value))
-    }
-
-    fn text(value: String) -> Self {
-        Value::Made(DataValue::Text(Cow::Owned(value)))
-    }
-
-    fn single(&self) -> Option<&DataValue<'a>> {
-        match self {
-            Value::Held(value) => Some(value),
-            Value::Made(value) => Some(value),
-            Value::List(_) => None,
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        self.single().map_or("a list", DataValue::kind)
-    }
-
-    fn instead_of(&self, wanted: &'static str) -> Failure {
-        Failure::Kind { wanted, found: self.kind() }
-    }
-
-    fn as_number(&self) -> Result<Decimal, Failure> {
-        match self.single() {
-            Some(DataValue::Number(number)) => Ok(*number),
-            Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
-            _ => Err(self.instead_of("a number")),
-        }
-    }
-
-    fn as_text(&self) -> Result<&str, Failure> {
-        match self.single() {
-            Some(DataValue::Text(text)) => Ok(text),
-            _ => Err(self.instead_of("text")),
-        }
-    }
-
-    fn as_bool(&self) -> Result<bool, Failure> {
-        match self.single() {
-            Some(DataValue::Bool(value)) => Ok(*value),
-            _ => Err(self.instead_of("true or false")),
-        }
-    }
-
-    fn elements(self) -> Result<Elements<'a>, Failure> {
-        match self {
-            Value::Held(DataValue::List(values)) => Ok(Elements::Held(values.iter())),
-            Value::List(values) => Ok(Elements::Made(values.into_iter())),
-            other => Err(other.instead_of("a list")),
-        }
-    }
-
-    fn equals(&self, other: &Value<'_>) -> bool {
-        match (self, other) {
-            (Value::List(left), right) => right.equals_list(left),
-            (left, Value::List(right)) => left.equals_list(right),
-            _ => self.single().zip(other.single()).is_some_and(|(left, right)| left == right),
-        }
-    }
-
-    fn equals_list(&self, list: &[Value<'_>]) -> bool {
-        match self {
-            Value::List(own) => own.len() == list.len() && own.iter().zip(list).all(|(own, other)| own.equals(other)),
-            Value::Held(DataValue::List(own)) => {
-                own.len() == list.len() && own.iter().zip(list).all(|(own, other)| other.single() == Some(own))
-            }
-            _ => false,
-        }
-    }
-}
-
-enum Elements<'a> {
-    Held(std::slice::Iter<'a, DataValue<'a>>),
-    Made(std::vec::IntoIter<Value<'a>>),
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Value<'a>;
-
-    fn next(&mut self) -> Option<Value<'a>> {
-        match self {
-            Elements::Held(values) => values.next().map(Value::Held),
-            Elements::Made(values) => values.next(),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        match self {
-            Elements::Held(values) => values.size_hint(),
-            Elements::Made(values) => values.size_hint(),
-        }
-    }
-}
-
-impl ExactSizeIterator for Elements<'_> {}
 
 /// One evaluation.
 pub(super) struct Run<'a> {
@@ -257,12 +42,15 @@ impl<'a> Run<'a> {
             Node::Not(node) => Ok(!self.truth(node)?),
             Node::Equal(both) => {
                 let (left, right) = self.pair(both)?;
+                self.spend(left.weight() + right.weight())?;
                 Ok(left.equals(&right))
             }
             Node::Compare(comparison, both) => self.compare(*comparison, both),
             Node::In(both) => self.contained(both),
             Node::Has { of, name } => self.has(of, name),
-            Node::HasAttribute(attribute) => Ok(*attribute != Attribute::Subject || self.facts.event.subject.is_some()),
+            Node::HasAttribute(attribute) => {
+                Ok(*attribute != Attribute::Subject || self.facts.event.subject.is_some())
+            }
             Node::Search(search, both) => self.search(*search, both),
             Node::Loop(a_loop) => match &a_loop.kind {
                 LoopKind::All => self.any(a_loop, false).map(|found| !found),
@@ -295,12 +83,16 @@ impl<'a> Run<'a> {
             }
             Node::Arithmetic(operator, both) => self.arithmetic(*operator, both),
             Node::Negate(node) => self.value(node)?.as_number().map(|number| Value::number(-number)),
-            Node::List(nodes) => nodes.iter().map(|node| self.value(node)).collect::<Result<_, _>>().map(Value::List),
+            Node::List(nodes) => {
+                nodes.iter().map(|node| self.value(node)).collect::<Result<_, _>>().map(Value::List)
+            }
             Node::Call(function, node) => {
                 let value = self.value(node)?;
                 self.call(*function, value)
             }
-            Node::Loop(a_loop) if matches!(a_loop.kind, LoopKind::Filter | LoopKind::Map(_)) => self.collect(a_loop),
+            Node::Loop(a_loop) if matches!(a_loop.kind, LoopKind::Filter | LoopKind::Map(_)) => {
+                self.collect(a_loop)
+            }
             Node::And(_)
             | Node::Or(_)
             | Node::Not(_)
@@ -415,9 +207,7 @@ impl<'a> Run<'a> {
     }
 
     fn field(&mut self, of: &'a Node, name: &str, money: bool) -> Result<Value<'a>, Failure> {
-        let Value::Held(object @ DataValue::Object(_)) = self.value(of)? else {
-            return Err(Failure::Kind { wanted: "an object", found: "something else" });
-        };
+        let object = self.object(of)?;
         match object.field(name) {
             None => Err(Failure::Missing(name.into())),
             Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
@@ -429,10 +219,15 @@ impl<'a> Run<'a> {
     }
 
     fn has(&mut self, of: &'a Node, name: &str) -> Result<bool, Failure> {
-        let object = self.value(of)?;
-        match object {
-            Value::Held(DataValue::Object(_)) => {
-                Ok(object.single().and_then(|object| object.field(name)).is_some_and(|value| *value != DataValue::Null))
+        Ok(self.object(of)?.field(name).is_some_and(|value| !matches!(value, DataValue::Null)))
+    }
+
+    /// A part that must be an object, which only the event has.
+    fn object(&mut self, node: &'a Node) -> Result<&'a DataValue<'a>, Failure> {
+        match self.value(node)? {
+            Value::Held(object @ DataValue::Object(fields)) => {
+                self.spend(fields.len() / 16)?;
+                Ok(object)
             }
             other => Err(other.instead_of("an object")),
         }
@@ -440,7 +235,8 @@ impl<'a> Run<'a> {
 
     fn index(&mut self, both: &'a [Node; 2]) -> Result<Value<'a>, Failure> {
         let (of, at) = self.pair(both)?;
-        if let Value::Held(object @ DataValue::Object(_)) = of {
+        if let Value::Held(object @ DataValue::Object(fields)) = of {
+            self.spend(fields.len() / 16)?;
             let name = at.as_text()?;
             return object.field(name).map(Value::Held).ok_or_else(|| Failure::Missing(name.into()));
         }
@@ -469,12 +265,11 @@ impl<'a> Run<'a> {
 
     fn contained(&mut self, both: &'a [Node; 2]) -> Result<bool, Failure> {
         let (sought, list) = self.pair(both)?;
+        self.spend(list.weight())?;
         if let Value::Held(object @ DataValue::Object(_)) = list {
             return Ok(object.field(sought.as_text()?).is_some());
         }
-        let mut elements = list.elements()?;
-        self.spend(elements.len())?;
-        Ok(elements.any(|element| element.equals(&sought)))
+        Ok(list.elements()?.any(|element| element.equals(&sought)))
     }
 
     fn search(&mut self, search: Search, both: &'a [Node; 2]) -> Result<bool, Failure> {
@@ -534,7 +329,9 @@ impl<'a> Run<'a> {
                 };
                 Ok(Value::number(Decimal::from(size)))
             }
-            Function::DistinctCount => self.distinct_count(value).map(|count| Value::number(Decimal::from(count))),
+            Function::DistinctCount => {
+                self.distinct_count(value).map(|count| Value::number(Decimal::from(count)))
+            }
             Function::ToText => match value.single() {
                 Some(DataValue::Text(_)) => Ok(value),
                 Some(DataValue::Number(number)) => Ok(Value::text(number.normalize().to_string())),
@@ -542,13 +339,15 @@ impl<'a> Run<'a> {
                 Some(DataValue::Time(time)) => Ok(Value::text(time.to_string())),
                 _ => Err(value.instead_of("a number, a time, text, or true or false")),
             },
-            Function::ToNumber => as_decimal(&value).map(Value::number),
-            Function::ToWhole => as_decimal(&value).map(|number| Value::number(number.trunc())),
+            Function::ToNumber => value.to_decimal().map(Value::number),
+            Function::ToWhole => value.to_decimal().map(|number| Value::number(number.trunc())),
             Function::ToTime => match value.single() {
                 Some(DataValue::Time(_)) => Ok(value),
                 _ => match value.as_text()?.parse() {
                     Ok(time) => Ok(Value::Made(DataValue::Time(time))),
-                    Err(_) => Err(Failure::Kind { wanted: "a time as 2026-11-10T20:00:00+08:00", found: "text" }),
+                    Err(_) => {
+                        Err(Failure::Kind { wanted: "a time as 2026-11-10T20:00:00+08:00", found: "text" })
+                    }
                 },
             },
         }
@@ -567,36 +366,5 @@ impl<'a> Run<'a> {
         keys.sort_unstable();
         keys.dedup();
         Ok(keys.len())
-    }
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'k> {
-    Null,
-    Bool(bool),
-    Number(Decimal),
-    Time(jiff::Timestamp),
-    Text(&'k str),
-}
-
-impl<'k> Key<'k> {
-    fn of(value: &'k Value<'_>) -> Result<Self, Failure> {
-        match value.single() {
-            Some(DataValue::Null) => Ok(Key::Null),
-            Some(DataValue::Bool(value)) => Ok(Key::Bool(*value)),
-            Some(DataValue::Number(number)) => Ok(Key::Number(*number)),
-            Some(DataValue::Time(time)) => Ok(Key::Time(*time)),
-            Some(DataValue::Text(text)) => Ok(Key::Text(text)),
-            _ => Err(value.instead_of("text or a number")),
-        }
-    }
-}
-
-fn as_decimal(value: &Value<'_>) -> Result<Decimal, Failure> {
-    match value.single() {
-        Some(DataValue::Text(text)) => {
-            decimal_of_text(text).ok_or(Failure::Kind { wanted: "a number", found: "text that is none" })
-        }
-        _ => value.as_number(),
     }
 }

@@ -3,8 +3,8 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use jiff::Timestamp;
 
-use super::evaluate::{Function, Loop, LoopKind, Node, Search};
 use super::lower::{Lowering, Part, did_you_mean};
+use super::node::{Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
 use super::spelling::closest;
 use super::{DataValue, MAX_LOOPS};
@@ -52,14 +52,22 @@ impl<'s> Lowering<'s> {
             ("double", None, [of]) => self.conversion(byte, Function::ToNumber, Type::Number, of),
             ("int" | "uint", None, [of]) => self.conversion(byte, Function::ToWhole, Type::Number, of),
             ("timestamp", None, [of]) => self.timestamp(byte, of),
-            ("all", Some(over), [variable, body]) => self.quantifier(byte, LoopKind::All, over, variable, body),
-            ("exists", Some(over), [variable, body]) => self.quantifier(byte, LoopKind::Exists, over, variable, body),
+            ("all", Some(over), [variable, body]) => {
+                self.quantifier(byte, LoopKind::All, over, variable, body)
+            }
+            ("exists", Some(over), [variable, body]) => {
+                self.quantifier(byte, LoopKind::Exists, over, variable, body)
+            }
             ("exists_one" | "existsOne", Some(over), [variable, body]) => {
                 self.quantifier(byte, LoopKind::ExistsOne, over, variable, body)
             }
-            ("filter", Some(over), [variable, body]) => self.quantifier(byte, LoopKind::Filter, over, variable, body),
+            ("filter", Some(over), [variable, body]) => {
+                self.quantifier(byte, LoopKind::Filter, over, variable, body)
+            }
             ("map", Some(over), [variable, body]) => self.map(byte, over, variable, None, body),
-            ("map", Some(over), [variable, condition, body]) => self.map(byte, over, variable, Some(condition), body),
+            ("map", Some(over), [variable, condition, body]) => {
+                self.map(byte, over, variable, Some(condition), body)
+            }
             _ => self.no_such_function(byte, call),
         }
     }
@@ -117,7 +125,10 @@ impl<'s> Lowering<'s> {
         match &of.node {
             Node::Const(DataValue::Text(text)) => match text.parse::<Timestamp>() {
                 Ok(time) => Part::new(Node::Const(DataValue::Time(time)), Type::Time),
-                Err(_) => self.refuse(byte, format!("`{text}` is no time with an offset, as 2026-11-10T20:00:00+08:00")),
+                Err(_) => self.refuse(
+                    byte,
+                    format!("`{text}` is no time with an offset, as 2026-11-10T20:00:00+08:00"),
+                ),
             },
             _ => {
                 if !matches!(of.holds, Type::Any | Type::Text | Type::Time) {
@@ -146,7 +157,10 @@ impl<'s> Lowering<'s> {
         let body = self.lower(body);
         self.locals.pop();
         if !Type::Bool.can_equal(body.holds) {
-            self.problem(at, format!("the condition must be true or false, and this is {}", body.holds.name()));
+            self.problem(
+                at,
+                format!("the condition must be true or false, and this is {}", body.holds.name()),
+            );
         }
         let a_loop = Loop { kind, over: over.node, depth: self.locals.len(), body: body.node };
         Part::new(Node::Loop(Box::new(a_loop)), holds)
@@ -205,7 +219,10 @@ impl<'s> Lowering<'s> {
                 true
             }
             _ => {
-                self.problem(self.at(variable), "the first argument is a new name, as i in exists(i, i.price > 10)");
+                self.problem(
+                    self.at(variable),
+                    "the first argument is a new name, as i in exists(i, i.price > 10)",
+                );
                 false
             }
         }

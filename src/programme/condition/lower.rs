@@ -8,7 +8,7 @@ use cel::Env;
 use cel::common::ast::{Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo};
 use rust_decimal::Decimal;
 
-use super::evaluate::{Attribute, Node};
+use super::node::{Attribute, Node};
 use super::shape::{self, Field, Type};
 use super::spelling::closest;
 use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
@@ -102,7 +102,9 @@ impl<'s> Lowering<'s> {
             Expr::Select(select) => self.select(expr, select),
             Expr::Call(call) => self.call(expr, call),
             Expr::List(list) => self.list(list),
-            Expr::Map(_) | Expr::Struct(_) => self.refuse(self.at(expr), "maps and messages are not supported"),
+            Expr::Map(_) | Expr::Struct(_) => {
+                self.refuse(self.at(expr), "maps and messages are not supported")
+            }
             Expr::Comprehension(_) | Expr::Unspecified => self.refuse(self.at(expr), "this is not supported"),
         }
     }
@@ -146,7 +148,9 @@ impl<'s> Lowering<'s> {
             },
             LiteralValue::String(text) => (DataValue::Text(text.inner().to_owned().into()), Type::Text),
             LiteralValue::Null => (DataValue::Null, Type::Null),
-            LiteralValue::Bytes(_) => return self.refuse(self.at(expr), "bytes are not supported; write text"),
+            LiteralValue::Bytes(_) => {
+                return self.refuse(self.at(expr), "bytes are not supported; write text");
+            }
         };
         Part::new(Node::Const(value), holds)
     }
@@ -166,7 +170,9 @@ impl<'s> Lowering<'s> {
         }
         match name {
             "data" => Part::new(Node::Data, Type::Object(shape::data(self.scope.on.as_str()))),
-            "item" if self.scope.each == Each::Item => Part::new(Node::Item, shape::item(self.scope.on.as_str())),
+            "item" if self.scope.each == Each::Item => {
+                Part::new(Node::Item, shape::item(self.scope.on.as_str()))
+            }
             "item" => self.refuse(self.at(expr), "`item` is only known with `each: item`"),
             "event" => {
                 let message = format!("name an attribute of `event`: {}", attribute_names());
@@ -184,7 +190,8 @@ impl<'s> Lowering<'s> {
         }
         known.extend(self.locals.iter().map(|(local, _)| *local));
         let meant = closest(name, known.iter().copied());
-        let message = format!("unknown name `{name}`, expected one of {}{}", known.join(", "), did_you_mean(meant));
+        let message =
+            format!("unknown name `{name}`, expected one of {}{}", known.join(", "), did_you_mean(meant));
         self.refuse(self.at(expr), message)
     }
 
@@ -219,7 +226,9 @@ impl<'s> Lowering<'s> {
         }
         let of = self.lower(&select.operand);
         match self.field(expr, &of, &select.field) {
-            Some(_) => Part::new(Node::Has { of: Box::new(of.node), name: select.field.as_str().into() }, Type::Bool),
+            Some(_) => {
+                Part::new(Node::Has { of: Box::new(of.node), name: select.field.as_str().into() }, Type::Bool)
+            }
             None => Part::poison(),
         }
     }
@@ -268,7 +277,12 @@ impl<'s> Lowering<'s> {
             other => return self.refuse(self.at(expr), format!("{} has no elements", other.name())),
         };
         if !wanted.can_equal(at.holds) {
-            let message = format!("{} is indexed with {}, and this is {}", of.holds.name(), wanted.name(), at.holds.name());
+            let message = format!(
+                "{} is indexed with {}, and this is {}",
+                of.holds.name(),
+                wanted.name(),
+                at.holds.name()
+            );
             return self.refuse(self.at(expr), message);
         }
         if let (Type::Object(_) | Type::Any, Node::Const(DataValue::Text(name))) = (of.holds, &at.node) {
@@ -332,6 +346,10 @@ fn characters(source: &str, byte: usize) -> usize {
 }
 
 fn syntax_problems(source: &str, errors: &cel::ParseErrors) -> Vec<Problem> {
+    // The parser has a bound of its own, and stumbles over what follows it.
+    if errors.errors.iter().any(|error| error.msg.contains("Recursion limit")) {
+        return vec![Problem { at: 0, message: format!("nests too deep: at most {MAX_DEPTH} levels") }];
+    }
     let mut problems: Vec<Problem> = errors
         .errors
         .iter()

@@ -4,8 +4,8 @@ use cel::common::ast::operators as cel_operators;
 use cel::common::ast::{CallExpr, IdedExpr};
 
 use super::DataValue;
-use super::evaluate::{Arithmetic, Comparison, Node};
 use super::lower::{Lowering, Part};
+use super::node::{Arithmetic, Comparison, Node};
 use super::shape::Type;
 
 impl<'s> Lowering<'s> {
@@ -35,17 +35,25 @@ impl<'s> Lowering<'s> {
                 Part::new(Node::Not(Box::new(equal.node)), Type::Bool)
             }
             (cel_operators::LESS, [left, right]) => self.compare(expr, Comparison::Less, left, right),
-            (cel_operators::LESS_EQUALS, [left, right]) => self.compare(expr, Comparison::LessOrEqual, left, right),
+            (cel_operators::LESS_EQUALS, [left, right]) => {
+                self.compare(expr, Comparison::LessOrEqual, left, right)
+            }
             (cel_operators::GREATER, [left, right]) => self.compare(expr, Comparison::Greater, left, right),
             (cel_operators::GREATER_EQUALS, [left, right]) => {
                 self.compare(expr, Comparison::GreaterOrEqual, left, right)
             }
             (cel_operators::IN, [sought, list]) => self.contained(expr, sought, list),
             (cel_operators::ADD, [left, right]) => self.arithmetic(expr, Arithmetic::Add, left, right),
-            (cel_operators::SUBSTRACT, [left, right]) => self.arithmetic(expr, Arithmetic::Subtract, left, right),
-            (cel_operators::MULTIPLY, [left, right]) => self.arithmetic(expr, Arithmetic::Multiply, left, right),
+            (cel_operators::SUBSTRACT, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Subtract, left, right)
+            }
+            (cel_operators::MULTIPLY, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Multiply, left, right)
+            }
             (cel_operators::DIVIDE, [left, right]) => self.arithmetic(expr, Arithmetic::Divide, left, right),
-            (cel_operators::MODULO, [left, right]) => self.arithmetic(expr, Arithmetic::Remainder, left, right),
+            (cel_operators::MODULO, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Remainder, left, right)
+            }
             (cel_operators::NEGATE, [of]) => {
                 let of = self.lower(of);
                 self.must_be(expr, Type::Number, of.holds, "`-`");
@@ -62,7 +70,10 @@ impl<'s> Lowering<'s> {
     /// Notes the problem where a part that must be of one type is known to be of another.
     pub(super) fn must_be(&mut self, expr: &IdedExpr, wanted: Type, holds: Type, who: &str) {
         if !wanted.can_equal(holds) {
-            self.problem(self.at(expr), format!("{who} needs {}, and this is {}", wanted.name(), holds.name()));
+            self.problem(
+                self.at(expr),
+                format!("{who} needs {}, and this is {}", wanted.name(), holds.name()),
+            );
         }
     }
 
@@ -97,7 +108,13 @@ impl<'s> Lowering<'s> {
         Part::new(Node::Equal(Box::new([left.node, right.node])), Type::Bool)
     }
 
-    fn compare(&mut self, expr: &IdedExpr, comparison: Comparison, left: &'s IdedExpr, right: &'s IdedExpr) -> Part {
+    fn compare(
+        &mut self,
+        expr: &IdedExpr,
+        comparison: Comparison,
+        left: &'s IdedExpr,
+        right: &'s IdedExpr,
+    ) -> Part {
         let (left, right) = self.both(left, right);
         let unordered = [left.holds, right.holds]
             .into_iter()
@@ -107,7 +124,8 @@ impl<'s> Lowering<'s> {
             self.problem(self.at(expr), message);
         } else if !left.holds.can_equal(right.holds) {
             let hint = instead(&left, &right);
-            let message = format!("{} cannot be compared with {}{hint}", left.holds.name(), right.holds.name());
+            let message =
+                format!("{} cannot be compared with {}{hint}", left.holds.name(), right.holds.name());
             self.problem(self.at(expr), message);
         }
         Part::new(Node::Compare(comparison, Box::new([left.node, right.node])), Type::Bool)
@@ -119,7 +137,11 @@ impl<'s> Lowering<'s> {
             Type::Any => {}
             Type::List(element) => {
                 if !element.can_equal(sought.holds) {
-                    let message = format!("{} is never in a list whose elements are {}", sought.holds.name(), element.name());
+                    let message = format!(
+                        "{} is never in a list whose elements are {}",
+                        sought.holds.name(),
+                        element.name()
+                    );
                     self.problem(self.at(expr), message);
                 }
             }
@@ -130,9 +152,19 @@ impl<'s> Lowering<'s> {
         Part::new(Node::In(Box::new([sought.node, list.node])), Type::Bool)
     }
 
-    fn arithmetic(&mut self, expr: &IdedExpr, operator: Arithmetic, left: &'s IdedExpr, right: &'s IdedExpr) -> Part {
+    fn arithmetic(
+        &mut self,
+        expr: &IdedExpr,
+        operator: Arithmetic,
+        left: &'s IdedExpr,
+        right: &'s IdedExpr,
+    ) -> Part {
         let (left, right) = self.both(left, right);
-        let holds = if operator == Arithmetic::Add { sum(left.holds, right.holds) } else { difference(left.holds, right.holds) };
+        let holds = if operator == Arithmetic::Add {
+            sum(left.holds, right.holds)
+        } else {
+            difference(left.holds, right.holds)
+        };
         if holds.is_none() {
             let symbol = match operator {
                 Arithmetic::Add => "`+` adds numbers or joins two texts or lists",
@@ -147,7 +179,8 @@ impl<'s> Lowering<'s> {
                 }
                 _ => "",
             };
-            let message = format!("{symbol}, and this is {} and {}{hint}", left.holds.name(), right.holds.name());
+            let message =
+                format!("{symbol}, and this is {} and {}{hint}", left.holds.name(), right.holds.name());
             self.problem(self.at(expr), message);
         }
         Part::new(Node::Arithmetic(operator, Box::new([left.node, right.node])), holds.unwrap_or(Type::Any))

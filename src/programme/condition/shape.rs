@@ -189,7 +189,8 @@ static REVIEW_POSTED: Shape = closed(&[
     text("channel"),
 ]);
 
-static CONTENT_SHARED: Shape = closed(&[text("member_id"), text("share_id"), text("target"), text("channel")]);
+static CONTENT_SHARED: Shape =
+    closed(&[text("member_id"), text("share_id"), text("target"), text("channel")]);
 
 static MEMBER_REGISTERED: Shape = closed(&[
     text("member_id"),
