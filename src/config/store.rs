@@ -17,6 +17,27 @@ pub enum StoreAddress {
     Cluster(Vec<Secret>),
 }
 
+impl StoreAddress {
+    /// The address as one URL, as the store reads it; none for memory. May hold a password.
+    pub fn url(&self) -> Option<String> {
+        match self {
+            Self::Memory => None,
+            Self::Redis(url) => Some(url.reveal().to_owned()),
+            Self::Cluster(nodes) => {
+                let mut nodes = nodes.iter().filter_map(|node| node.reveal().split_once("://"));
+                let (scheme, first) = nodes.next()?;
+                let mut url = format!("{scheme}-cluster://{first}");
+                for (_, node) in nodes {
+                    let address = node.rsplit_once('@').map_or(node, |(_, address)| address);
+                    url.push(',');
+                    url.push_str(address);
+                }
+                Some(url)
+            }
+        }
+    }
+}
+
 impl fmt::Display for StoreAddress {
     /// The address without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,11 +85,9 @@ pub(super) fn parse(text: &str) -> Result<StoreAddress, String> {
         "redis" | "rediss" => node(scheme, rest).map(StoreAddress::Redis),
         "redis-cluster" => cluster("redis", rest),
         "rediss-cluster" => cluster("rediss", rest),
-        _ => Err(
-            "must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, \
+        _ => Err("must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, \
                   rediss-cluster://a:6379,b:6379 or memory"
-                .to_owned(),
-        ),
+            .to_owned()),
     }
 }
 
@@ -79,15 +98,11 @@ fn cluster(scheme: &str, rest: &str) -> Result<StoreAddress, String> {
         None => (String::new(), rest),
     };
     if addresses.contains(['/', '?', '#']) {
-        return Err(
-            "names a cluster, which has no database and no options: write its nodes only, as in \
+        return Err("names a cluster, which has no database and no options: write its nodes only, as in \
                     redis-cluster://a:6379,b:6379"
-                .to_owned(),
-        );
+            .to_owned());
     }
-    let nodes = addresses
-        .split(',')
-        .map(|address| node(scheme, &format!("{credentials}{}", address.trim())));
+    let nodes = addresses.split(',').map(|address| node(scheme, &format!("{credentials}{}", address.trim())));
     nodes.collect::<Result<_, _>>().map(StoreAddress::Cluster)
 }
 
