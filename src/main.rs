@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use accrual::commands::{check, probe, run};
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Allocation is a tenth of a lane's time with the system's allocator.
 #[global_allocator]
@@ -46,11 +47,19 @@ fn main() -> ExitCode {
 /// One JSON line an event worth knowing; text on a terminal. `ACCRUAL_LOG=debug` says more, which may
 /// name members.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("ACCRUAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var("ACCRUAL_LOG").unwrap_or_else(|_| "info".to_owned());
+    let (filter, fault) = match wanted.parse::<Targets>() {
+        Ok(filter) => (filter, None),
+        Err(error) => (Targets::new().with_default(tracing::Level::INFO), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
     if std::io::stderr().is_terminal() {
-        subscriber.with_target(false).init();
+        registry.with(lines.with_target(false).with_filter(filter)).init();
     } else {
-        subscriber.json().flatten_event(true).with_current_span(false).init();
+        registry.with(lines.json().flatten_event(true).with_current_span(false).with_filter(filter)).init();
+    }
+    if let Some(error) = fault {
+        tracing::warn!(%error, "ACCRUAL_LOG={wanted} cannot be read, expected such as info or accrual=debug");
     }
 }

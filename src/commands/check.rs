@@ -24,7 +24,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let setup = match Setup::load(&args.settings) {
         Ok(setup) => setup,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return Ok(ExitCode::from(2));
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Retention;
-use crate::config::{Config, Override, StoreAddress};
+use crate::config::{Config, Override};
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
@@ -146,7 +146,7 @@ impl Setup {
         let settings = self.store_settings();
         match self.config.store.url() {
             None => Stores::Memory(MemoryStore::on_running_clock(settings)),
-            Some(url) => Stores::Redis { url: url.to_owned(), settings },
+            Some(url) => Stores::Redis { url, settings },
         }
     }
 
@@ -253,9 +253,4 @@ impl Connect for Connections {
     fn store(&self, _lane: usize) -> Result<Self::Store, StoreError> {
         self.stores.open()
     }
-}
-
-/// The address, without a password, for people.
-pub fn shown(address: &StoreAddress) -> String {
-    address.to_string()
 }
