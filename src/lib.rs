@@ -3,16 +3,23 @@
 //!
 //! Pure (no clock, no I/O, no async): [`types`], [`event`], [`programme`], [`rules`], [`account`],
 //! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
-//! ties them), and what a person touches: [`config`], [`http`], [`metrics`], [`commands`].
+//! ties them), [`worker`] (lanes on threads), and what a person touches: [`config`], [`metrics`],
+//! [`commands`].
 
 pub mod account;
+pub mod commands;
+pub mod config;
 pub mod entry;
 pub mod event;
+pub mod http;
 pub mod lane;
 pub mod log;
 pub mod metrics;
 pub mod programme;
 pub mod rules;
+mod spelling;
 pub mod store;
 pub mod traffic;
 pub mod types;
+pub mod worker;
+pub mod yaml;

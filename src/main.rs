@@ -1,1 +1,65 @@
-fn main() {}
+//! The command line: parses it, runs the command, says what went wrong.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use accrual::commands::{check, probe, run};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+/// Allocation is a tenth of a lane's time with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs a shop's loyalty programme as a Kafka worker: events in, points and tiers out, exactly once.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the worker.
+    Run(run::RunArgs),
+    /// Check settings and programme without consuming anything.
+    Check(check::CheckArgs),
+    /// Ask a worker's health, for healthchecks in images without curl.
+    Probe(probe::ProbeArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let result = match &arguments.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(args),
+        Command::Probe(args) => probe::probe(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One JSON line an event worth knowing; text on a terminal. `ACCRUAL_LOG=debug` says more, which may
+/// name members.
+fn log_to_stderr() {
+    let wanted = std::env::var("ACCRUAL_LOG").unwrap_or_else(|_| "info".to_owned());
+    let (filter, fault) = match wanted.parse::<Targets>() {
+        Ok(filter) => (filter, None),
+        Err(error) => (Targets::new().with_default(tracing::Level::INFO), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    if std::io::stderr().is_terminal() {
+        registry.with(lines.with_target(false).with_filter(filter)).init();
+    } else {
+        registry.with(lines.json().flatten_event(true).with_current_span(false).with_filter(filter)).init();
+    }
+    if let Some(error) = fault {
+        tracing::warn!(%error, "ACCRUAL_LOG={wanted} cannot be read, expected such as info or accrual=debug");
+    }
+}

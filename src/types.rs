@@ -170,7 +170,10 @@ pub struct Coordinates {
 impl Coordinates {
     /// The partition that the record stands in.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition: self.partition,
+        }
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -178,7 +181,11 @@ impl Coordinates {
         let mut parts = text.rsplitn(3, '/');
         let offset = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
-        Some(Self { topic: TopicName::from(parts.next()?), partition, offset })
+        Some(Self {
+            topic: TopicName::from(parts.next()?),
+            partition,
+            offset,
+        })
     }
 }
 
@@ -194,7 +201,11 @@ mod tests {
 
     #[test]
     fn coordinates_are_read_back_as_written() {
-        let written = Coordinates { topic: "a/b.c".into(), partition: 3, offset: 17 };
+        let written = Coordinates {
+            topic: "a/b.c".into(),
+            partition: 3,
+            offset: 17,
+        };
         assert_eq!(Coordinates::parse(&written.to_string()), Some(written));
         assert_eq!(Coordinates::parse("orders/x/1"), None);
     }

@@ -130,6 +130,9 @@ pub struct Lane<L, S> {
     ranges_unsaved: bool,
     /// Tries in a row that failed, for backing off.
     failures: u32,
+    /// When lag and connection were last looked at, and the partitions whose lag is shown.
+    looked: Instant,
+    lagging: Vec<TopicPartition>,
 }
 
 /// A record of a batch and what it turned out to be.
@@ -179,6 +182,8 @@ impl<L: Log, S: Store> Lane<L, S> {
             published: HashMap::new(),
             ranges_unsaved: false,
             failures: 0,
+            looked: Instant::now(),
+            lagging: Vec::new(),
         }
     }
 
@@ -205,6 +210,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     /// Where the lane cannot go on by itself.
     pub fn turn(&mut self) -> Result<Turn, LaneError> {
         self.status.turned();
+        self.look_around();
         let began = Instant::now();
         let records = match self.log.poll(self.settings.max_events, self.settings.max_wait) {
             Ok(Polled::Records(records)) => records,
@@ -229,6 +235,34 @@ impl<L: Log, S: Store> Lane<L, S> {
             Err(Left::Failed(error)) => return Err(error),
         }
         Ok(Turn::Worked)
+    }
+
+    /// Once a second: shows the lag, and whether Kafka can be reached.
+    fn look_around(&mut self) {
+        if self.looked.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        self.looked = Instant::now();
+        if self.log.is_connected() {
+            self.status.kafka_is_up(&self.metrics);
+        } else {
+            self.status.kafka_is_down(&self.metrics, "no broker can be reached");
+        }
+        self.forget_lag();
+        for (partition, lag) in self.log.lags() {
+            let labels = [partition.topic.as_str(), &partition.partition.to_string()];
+            self.metrics.lag.with_label_values(&labels).set(lag);
+            self.lagging.push(partition);
+        }
+    }
+
+    /// Partitions that are somebody else's now must not stay in this worker's metrics.
+    fn forget_lag(&mut self) {
+        for partition in self.lagging.drain(..) {
+            let labels = [partition.topic.as_str(), &partition.partition.to_string()];
+            // Fails only where the series was never there.
+            self.metrics.lag.remove_label_values(&labels).ok();
+        }
     }
 
     fn process(&mut self, records: Vec<Record>) -> Result<(), Left> {

@@ -20,6 +20,8 @@ pub struct LaneStatus {
     partitions: AtomicI64,
     redis: Dependency,
     kafka: Dependency,
+    /// Why the lane has not begun; empty once it has.
+    connecting: Mutex<String>,
 }
 
 /// Whether a dependency answers, and if not, why.
@@ -64,6 +66,7 @@ impl LaneStatus {
             partitions: AtomicI64::new(-1),
             redis: Dependency::default(),
             kafka: Dependency::default(),
+            connecting: Mutex::default(),
         }
     }
 
@@ -119,7 +122,19 @@ impl LaneStatus {
     /// Why the lane cannot work now, if it cannot.
     pub fn trouble(&self) -> Option<String> {
         let trouble = |name: &str, dependency: &Dependency| dependency.why().map(|why| format!("{name}: {why}"));
-        trouble("redis", &self.redis).or_else(|| trouble("kafka", &self.kafka))
+        let connecting = || {
+            let waits = self.partitions().is_none();
+            let why = self.connecting.lock().map(|why| why.clone()).unwrap_or_default();
+            (waits && !why.is_empty()).then_some(why)
+        };
+        trouble("redis", &self.redis).or_else(|| trouble("kafka", &self.kafka)).or_else(connecting)
+    }
+
+    /// The lane has not begun because a connection fails.
+    pub fn cannot_connect(&self, why: &str) {
+        if let Ok(mut held) = self.connecting.lock() {
+            why.clone_into(&mut held);
+        }
     }
 
     pub(super) fn redis_is_up(&self, metrics: &Metrics) {

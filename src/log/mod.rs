@@ -142,6 +142,17 @@ pub trait Log {
     /// Whether every partition owned now has been read to its end and an assignment was received.
     fn caught_up(&self) -> bool;
 
+    /// How many records lie between what is committed and what a `read_committed` reader could read,
+    /// for each partition owned. Costs nothing; may be a moment old.
+    fn lags(&self) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
+
+    /// Whether the log could be reached when last heard of.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     /// Leaves the group, so that others take over at once.
     fn leave(&mut self);
 }

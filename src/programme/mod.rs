@@ -5,6 +5,7 @@
 //! checks them again.
 
 pub mod condition;
+mod parse;
 
 use std::collections::HashMap;
 

@@ -180,6 +180,44 @@ pub trait Store {
     fn probe(&mut self) -> Result<(), StoreError>;
 }
 
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError> {
+        (**self).load(wanted)
+    }
+
+    fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
+        (**self).commit(buckets)
+    }
+
+    fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
+        (**self).outbox(partitions)
+    }
+
+    fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError> {
+        (**self).outbox_entry(bucket, key)
+    }
+
+    fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError> {
+        (**self).clear_outbox(published)
+    }
+
+    fn processed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Vec<OffsetRange>>, StoreError> {
+        (**self).processed(partitions)
+    }
+
+    fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
+        (**self).add_processed(ranges)
+    }
+
+    fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
+        (**self).check_deployment(wanted)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        (**self).probe()
+    }
+}
+
 /// How a store is set up.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {

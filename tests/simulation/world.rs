@@ -185,7 +185,7 @@ impl World {
     fn work_off(&mut self) {
         // Faults end after a while, as they do, so that the work gets done.
         let faulty_until = self.steps + 600;
-        while self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
+        while self.lag() > 0 || self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
             assert!(self.steps < 100_000, "the lanes never finish:\n{}", self.trace.join("\n"));
             let ready: Vec<usize> =
                 self.lanes.iter().filter(|(_, lane)| lane.frozen == 0).map(|(lane, _)| *lane).collect();
@@ -198,7 +198,6 @@ impl World {
             let lane = ready[self.rng.below(ready.len())];
             self.step(lane, self.steps < faulty_until);
         }
-        assert_eq!(self.lag(), 0, "idle lanes left records behind");
     }
 
     fn lag(&self) -> i64 {

@@ -143,12 +143,22 @@ impl<'a> Value<'a> {
         }
     }
 
+    fn weight(&self) -> usize {
+        match self {
+            Value::List(values) => values.iter().map(|value| 1 + value.weight()).sum(),
+            other => other.single().map_or(0, DataValue::weight),
+        }
+    }
+
     fn kind(&self) -> &'static str {
         self.single().map_or("a list", DataValue::kind)
     }
 
     fn instead_of(&self, wanted: &'static str) -> Failure {
-        Failure::Kind { wanted, found: self.kind() }
+        Failure::Kind {
+            wanted,
+            found: self.kind(),
+        }
     }
 
     fn as_number(&self) -> Result<Decimal, Failure> {
@@ -185,15 +195,24 @@ impl<'a> Value<'a> {
         match (self, other) {
             (Value::List(left), right) => right.equals_list(left),
             (left, Value::List(right)) => left.equals_list(right),
-            _ => self.single().zip(other.single()).is_some_and(|(left, right)| left == right),
+            _ => self
+                .single()
+                .zip(other.single())
+                .is_some_and(|(left, right)| left == right),
         }
     }
 
     fn equals_list(&self, list: &[Value<'_>]) -> bool {
         match self {
-            Value::List(own) => own.len() == list.len() && own.iter().zip(list).all(|(own, other)| own.equals(other)),
+            Value::List(own) => {
+                own.len() == list.len() && own.iter().zip(list).all(|(own, other)| own.equals(other))
+            }
             Value::Held(DataValue::List(own)) => {
-                own.len() == list.len() && own.iter().zip(list).all(|(own, other)| other.single() == Some(own))
+                own.len() == list.len()
+                    && own
+                        .iter()
+                        .zip(list)
+                        .all(|(own, other)| other.single() == Some(own))
             }
             _ => false,
         }
@@ -235,7 +254,11 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(facts: &'a Facts<'a>) -> Self {
         let nothing = || Value::Made(DataValue::Null);
-        Self { facts, locals: [nothing(), nothing()], steps_left: MAX_STEPS }
+        Self {
+            facts,
+            locals: [nothing(), nothing()],
+            steps_left: MAX_STEPS,
+        }
     }
 
     /// The value as text, for a key.
@@ -257,12 +280,15 @@ impl<'a> Run<'a> {
             Node::Not(node) => Ok(!self.truth(node)?),
             Node::Equal(both) => {
                 let (left, right) = self.pair(both)?;
+                self.spend(left.weight() + right.weight())?;
                 Ok(left.equals(&right))
             }
             Node::Compare(comparison, both) => self.compare(*comparison, both),
             Node::In(both) => self.contained(both),
             Node::Has { of, name } => self.has(of, name),
-            Node::HasAttribute(attribute) => Ok(*attribute != Attribute::Subject || self.facts.event.subject.is_some()),
+            Node::HasAttribute(attribute) => {
+                Ok(*attribute != Attribute::Subject || self.facts.event.subject.is_some())
+            }
             Node::Search(search, both) => self.search(*search, both),
             Node::Loop(a_loop) => match &a_loop.kind {
                 LoopKind::All => self.any(a_loop, false).map(|found| !found),
@@ -283,7 +309,11 @@ impl<'a> Run<'a> {
         match node {
             Node::Const(value) => Ok(Value::Held(value)),
             Node::Data => Ok(Value::Held(self.facts.data)),
-            Node::Item => self.facts.item.map(Value::Held).ok_or_else(|| Failure::Missing("item".into())),
+            Node::Item => self
+                .facts
+                .item
+                .map(Value::Held)
+                .ok_or_else(|| Failure::Missing("item".into())),
             Node::Local(depth) => self.local(*depth),
             Node::Attribute(attribute) => self.attribute(*attribute),
             Node::Field { of, name, money } => self.field(of, name, *money),
@@ -295,12 +325,18 @@ impl<'a> Run<'a> {
             }
             Node::Arithmetic(operator, both) => self.arithmetic(*operator, both),
             Node::Negate(node) => self.value(node)?.as_number().map(|number| Value::number(-number)),
-            Node::List(nodes) => nodes.iter().map(|node| self.value(node)).collect::<Result<_, _>>().map(Value::List),
+            Node::List(nodes) => nodes
+                .iter()
+                .map(|node| self.value(node))
+                .collect::<Result<_, _>>()
+                .map(Value::List),
             Node::Call(function, node) => {
                 let value = self.value(node)?;
                 self.call(*function, value)
             }
-            Node::Loop(a_loop) if matches!(a_loop.kind, LoopKind::Filter | LoopKind::Map(_)) => self.collect(a_loop),
+            Node::Loop(a_loop) if matches!(a_loop.kind, LoopKind::Filter | LoopKind::Map(_)) => {
+                self.collect(a_loop)
+            }
             Node::And(_)
             | Node::Or(_)
             | Node::Not(_)
@@ -315,10 +351,16 @@ impl<'a> Run<'a> {
     }
 
     fn spend(&mut self, steps: usize) -> Result<(), Failure> {
-        let left = u32::try_from(steps).ok().and_then(|steps| self.steps_left.checked_sub(steps));
+        let left = u32::try_from(steps)
+            .ok()
+            .and_then(|steps| self.steps_left.checked_sub(steps));
         // Once it is used up it stays so: a failure that `||` passes over must not buy more.
         self.steps_left = left.unwrap_or(0);
-        if left.is_some() { Ok(()) } else { Err(Failure::TooManySteps) }
+        if left.is_some() {
+            Ok(())
+        } else {
+            Err(Failure::TooManySteps)
+        }
     }
 
     fn pair(&mut self, both: &'a [Node; 2]) -> Result<(Value<'a>, Value<'a>), Failure> {
@@ -377,7 +419,11 @@ impl<'a> Run<'a> {
                 }
                 _ => {
                     self.bind(a_loop.depth, element.clone());
-                    if self.truth(&a_loop.body)? { Some(element) } else { None }
+                    if self.truth(&a_loop.body)? {
+                        Some(element)
+                    } else {
+                        None
+                    }
                 }
             };
             collected.extend(taken);
@@ -398,7 +444,11 @@ impl<'a> Run<'a> {
             _ => 0,
         };
         self.spend(copied)?;
-        Ok(self.locals.get(depth).cloned().unwrap_or(Value::Made(DataValue::Null)))
+        Ok(self
+            .locals
+            .get(depth)
+            .cloned()
+            .unwrap_or(Value::Made(DataValue::Null)))
     }
 
     fn attribute(&self, attribute: Attribute) -> Result<Value<'a>, Failure> {
@@ -408,16 +458,16 @@ impl<'a> Run<'a> {
             Attribute::Source => DataValue::text(event.source),
             Attribute::Type => DataValue::text(event.event_type),
             Attribute::Time => DataValue::Time(event.time),
-            Attribute::Subject => {
-                DataValue::text(event.subject.ok_or_else(|| Failure::Missing("event.subject".into()))?)
-            }
+            Attribute::Subject => DataValue::text(
+                event
+                    .subject
+                    .ok_or_else(|| Failure::Missing("event.subject".into()))?,
+            ),
         }))
     }
 
     fn field(&mut self, of: &'a Node, name: &str, money: bool) -> Result<Value<'a>, Failure> {
-        let Value::Held(object @ DataValue::Object(_)) = self.value(of)? else {
-            return Err(Failure::Kind { wanted: "an object", found: "something else" });
-        };
+        let object = self.object(of)?;
         match object.field(name) {
             None => Err(Failure::Missing(name.into())),
             Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
@@ -429,10 +479,18 @@ impl<'a> Run<'a> {
     }
 
     fn has(&mut self, of: &'a Node, name: &str) -> Result<bool, Failure> {
-        let object = self.value(of)?;
-        match object {
-            Value::Held(DataValue::Object(_)) => {
-                Ok(object.single().and_then(|object| object.field(name)).is_some_and(|value| *value != DataValue::Null))
+        Ok(self
+            .object(of)?
+            .field(name)
+            .is_some_and(|value| !matches!(value, DataValue::Null)))
+    }
+
+    /// A part that must be an object, which only the event has.
+    fn object(&mut self, node: &'a Node) -> Result<&'a DataValue<'a>, Failure> {
+        match self.value(node)? {
+            Value::Held(object @ DataValue::Object(fields)) => {
+                self.spend(fields.len() / 16)?;
+                Ok(object)
             }
             other => Err(other.instead_of("an object")),
         }
@@ -440,9 +498,13 @@ impl<'a> Run<'a> {
 
     fn index(&mut self, both: &'a [Node; 2]) -> Result<Value<'a>, Failure> {
         let (of, at) = self.pair(both)?;
-        if let Value::Held(object @ DataValue::Object(_)) = of {
+        if let Value::Held(object @ DataValue::Object(fields)) = of {
+            self.spend(fields.len() / 16)?;
             let name = at.as_text()?;
-            return object.field(name).map(Value::Held).ok_or_else(|| Failure::Missing(name.into()));
+            return object
+                .field(name)
+                .map(Value::Held)
+                .ok_or_else(|| Failure::Missing(name.into()));
         }
         let at = at.as_number()?;
         let at = if at.is_integer() { at.to_usize() } else { None };
@@ -452,7 +514,10 @@ impl<'a> Run<'a> {
 
     fn compare(&mut self, comparison: Comparison, both: &'a [Node; 2]) -> Result<bool, Failure> {
         let (left, right) = self.pair(both)?;
-        let ordering = left.single().zip(right.single()).and_then(|(left, right)| order(left, right));
+        let ordering = left
+            .single()
+            .zip(right.single())
+            .and_then(|(left, right)| order(left, right));
         let ordering = ordering.ok_or_else(|| match left.single() {
             Some(DataValue::Number(_)) => right.instead_of("a number"),
             Some(DataValue::Text(_)) => right.instead_of("text"),
@@ -469,12 +534,11 @@ impl<'a> Run<'a> {
 
     fn contained(&mut self, both: &'a [Node; 2]) -> Result<bool, Failure> {
         let (sought, list) = self.pair(both)?;
+        self.spend(list.weight())?;
         if let Value::Held(object @ DataValue::Object(_)) = list {
             return Ok(object.field(sought.as_text()?).is_some());
         }
-        let mut elements = list.elements()?;
-        self.spend(elements.len())?;
-        Ok(elements.any(|element| element.equals(&sought)))
+        Ok(list.elements()?.any(|element| element.equals(&sought)))
     }
 
     fn search(&mut self, search: Search, both: &'a [Node; 2]) -> Result<bool, Failure> {
@@ -534,7 +598,9 @@ impl<'a> Run<'a> {
                 };
                 Ok(Value::number(Decimal::from(size)))
             }
-            Function::DistinctCount => self.distinct_count(value).map(|count| Value::number(Decimal::from(count))),
+            Function::DistinctCount => self
+                .distinct_count(value)
+                .map(|count| Value::number(Decimal::from(count))),
             Function::ToText => match value.single() {
                 Some(DataValue::Text(_)) => Ok(value),
                 Some(DataValue::Number(number)) => Ok(Value::text(number.normalize().to_string())),
@@ -548,7 +614,10 @@ impl<'a> Run<'a> {
                 Some(DataValue::Time(_)) => Ok(value),
                 _ => match value.as_text()?.parse() {
                     Ok(time) => Ok(Value::Made(DataValue::Time(time))),
-                    Err(_) => Err(Failure::Kind { wanted: "a time as 2026-11-10T20:00:00+08:00", found: "text" }),
+                    Err(_) => Err(Failure::Kind {
+                        wanted: "a time as 2026-11-10T20:00:00+08:00",
+                        found: "text",
+                    }),
                 },
             },
         }
@@ -594,9 +663,10 @@ impl<'k> Key<'k> {
 
 fn as_decimal(value: &Value<'_>) -> Result<Decimal, Failure> {
     match value.single() {
-        Some(DataValue::Text(text)) => {
-            decimal_of_text(text).ok_or(Failure::Kind { wanted: "a number", found: "text that is none" })
-        }
+        Some(DataValue::Text(text)) => decimal_of_text(text).ok_or(Failure::Kind {
+            wanted: "a number",
+            found: "text that is none",
+        }),
         _ => value.as_number(),
     }
 }

@@ -10,9 +10,9 @@ use rust_decimal::Decimal;
 
 use super::evaluate::{Attribute, Node};
 use super::shape::{self, Field, Type};
-use super::spelling::closest;
 use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
 use crate::programme::Each;
+use crate::spelling::closest;
 
 /// Parses and checks `source`; `objection` says what is wrong with the type of the whole, if anything.
 pub(super) fn compile(
@@ -85,7 +85,10 @@ impl<'s> Lowering<'s> {
         if self.depth >= MAX_DEPTH {
             if !self.too_deep {
                 self.too_deep = true;
-                self.problem(self.at(expr), format!("nests too deep: at most {MAX_DEPTH} levels"));
+                self.problem(
+                    self.at(expr),
+                    format!("nests too deep: at most {MAX_DEPTH} levels"),
+                );
             }
             return Part::poison();
         }
@@ -102,14 +105,19 @@ impl<'s> Lowering<'s> {
             Expr::Select(select) => self.select(expr, select),
             Expr::Call(call) => self.call(expr, call),
             Expr::List(list) => self.list(list),
-            Expr::Map(_) | Expr::Struct(_) => self.refuse(self.at(expr), "maps and messages are not supported"),
+            Expr::Map(_) | Expr::Struct(_) => {
+                self.refuse(self.at(expr), "maps and messages are not supported")
+            }
             Expr::Comprehension(_) | Expr::Unspecified => self.refuse(self.at(expr), "this is not supported"),
         }
     }
 
     /// Notes a problem, at a byte of the source.
     pub(super) fn problem(&mut self, byte: usize, message: impl Into<String>) {
-        self.problems.push(Problem { at: characters(self.source, byte), message: message.into() });
+        self.problems.push(Problem {
+            at: characters(self.source, byte),
+            message: message.into(),
+        });
     }
 
     /// Notes a problem and stands in for the part that has it.
@@ -120,7 +128,9 @@ impl<'s> Lowering<'s> {
 
     /// The byte that the parser gives a part: its first, or its operator's, dot's or parenthesis's.
     pub(super) fn at(&self, expr: &IdedExpr) -> usize {
-        self.info.offset_for(expr.id).map_or(0, |(start, _)| start as usize)
+        self.info
+            .offset_for(expr.id)
+            .map_or(0, |(start, _)| start as usize)
     }
 
     /// The byte at which a name starts that ends before the parenthesis at `byte`.
@@ -146,7 +156,9 @@ impl<'s> Lowering<'s> {
             },
             LiteralValue::String(text) => (DataValue::Text(text.inner().to_owned().into()), Type::Text),
             LiteralValue::Null => (DataValue::Null, Type::Null),
-            LiteralValue::Bytes(_) => return self.refuse(self.at(expr), "bytes are not supported; write text"),
+            LiteralValue::Bytes(_) => {
+                return self.refuse(self.at(expr), "bytes are not supported; write text");
+            }
         };
         Part::new(Node::Const(value), holds)
     }
@@ -155,7 +167,9 @@ impl<'s> Lowering<'s> {
     fn decimal(&self, expr: &IdedExpr, negative: bool) -> Option<Decimal> {
         let (start, stop) = self.info.offset_for(expr.id)?;
         let written = self.source.get(start as usize..=stop as usize)?;
-        let exact = Decimal::from_str_exact(written).or_else(|_| Decimal::from_scientific(written)).ok()?;
+        let exact = Decimal::from_str_exact(written)
+            .or_else(|_| Decimal::from_scientific(written))
+            .ok()?;
         Some(if negative { -exact } else { exact })
     }
 
@@ -166,7 +180,9 @@ impl<'s> Lowering<'s> {
         }
         match name {
             "data" => Part::new(Node::Data, Type::Object(shape::data(self.scope.on.as_str()))),
-            "item" if self.scope.each == Each::Item => Part::new(Node::Item, shape::item(self.scope.on.as_str())),
+            "item" if self.scope.each == Each::Item => {
+                Part::new(Node::Item, shape::item(self.scope.on.as_str()))
+            }
             "item" => self.refuse(self.at(expr), "`item` is only known with `each: item`"),
             "event" => {
                 let message = format!("name an attribute of `event`: {}", attribute_names());
@@ -184,7 +200,11 @@ impl<'s> Lowering<'s> {
         }
         known.extend(self.locals.iter().map(|(local, _)| *local));
         let meant = closest(name, known.iter().copied());
-        let message = format!("unknown name `{name}`, expected one of {}{}", known.join(", "), did_you_mean(meant));
+        let message = format!(
+            "unknown name `{name}`, expected one of {}{}",
+            known.join(", "),
+            did_you_mean(meant)
+        );
         self.refuse(self.at(expr), message)
     }
 
@@ -219,13 +239,22 @@ impl<'s> Lowering<'s> {
         }
         let of = self.lower(&select.operand);
         match self.field(expr, &of, &select.field) {
-            Some(_) => Part::new(Node::Has { of: Box::new(of.node), name: select.field.as_str().into() }, Type::Bool),
+            Some(_) => Part::new(
+                Node::Has {
+                    of: Box::new(of.node),
+                    name: select.field.as_str().into(),
+                },
+                Type::Bool,
+            ),
             None => Part::poison(),
         }
     }
 
     fn attribute(&mut self, expr: &IdedExpr, name: &str) -> Option<Attribute> {
-        let found = ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, attribute)| *attribute);
+        let found = ATTRIBUTES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, attribute)| *attribute);
         if found.is_none() {
             let meant = did_you_mean(closest(name, ATTRIBUTES.iter().map(|(known, _)| *known)));
             let message = format!("`event` has no `{name}`, it has {}{meant}", attribute_names());
@@ -268,7 +297,12 @@ impl<'s> Lowering<'s> {
             other => return self.refuse(self.at(expr), format!("{} has no elements", other.name())),
         };
         if !wanted.can_equal(at.holds) {
-            let message = format!("{} is indexed with {}, and this is {}", of.holds.name(), wanted.name(), at.holds.name());
+            let message = format!(
+                "{} is indexed with {}, and this is {}",
+                of.holds.name(),
+                wanted.name(),
+                at.holds.name()
+            );
             return self.refuse(self.at(expr), message);
         }
         if let (Type::Object(_) | Type::Any, Node::Const(DataValue::Text(name))) = (of.holds, &at.node) {
@@ -289,7 +323,11 @@ impl<'s> Lowering<'s> {
 
     fn list(&mut self, list: &'s ListExpr) -> Part {
         let parts: Vec<Part> = list.elements.iter().map(|element| self.lower(element)).collect();
-        let holds = parts.iter().map(|part| part.holds).reduce(Type::join).unwrap_or(Type::Any);
+        let holds = parts
+            .iter()
+            .map(|part| part.holds)
+            .reduce(Type::join)
+            .unwrap_or(Type::Any);
         let constants: Option<Vec<DataValue<'static>>> = parts
             .iter()
             .map(|part| match &part.node {
@@ -319,7 +357,14 @@ fn attribute_names() -> String {
 }
 
 fn field_of(of: Part, name: &str, field: Field) -> Part {
-    Part::new(Node::Field { of: Box::new(of.node), name: name.into(), money: field.money }, field.holds)
+    Part::new(
+        Node::Field {
+            of: Box::new(of.node),
+            name: name.into(),
+            money: field.money,
+        },
+        field.holds,
+    )
 }
 
 pub(super) fn did_you_mean(word: Option<&str>) -> String {
@@ -328,14 +373,31 @@ pub(super) fn did_you_mean(word: Option<&str>) -> String {
 
 /// How many characters stand before a byte.
 fn characters(source: &str, byte: usize) -> usize {
-    source.char_indices().take_while(|(index, _)| *index < byte).count()
+    source
+        .char_indices()
+        .take_while(|(index, _)| *index < byte)
+        .count()
 }
 
 fn syntax_problems(source: &str, errors: &cel::ParseErrors) -> Vec<Problem> {
+    // The parser has a bound of its own, and stumbles over what follows it.
+    if errors
+        .errors
+        .iter()
+        .any(|error| error.msg.contains("Recursion limit"))
+    {
+        return vec![Problem {
+            at: 0,
+            message: format!("nests too deep: at most {MAX_DEPTH} levels"),
+        }];
+    }
     let mut problems: Vec<Problem> = errors
         .errors
         .iter()
-        .map(|error| Problem { at: at_line_and_column(source, error.pos), message: readable(&error.msg) })
+        .map(|error| Problem {
+            at: at_line_and_column(source, error.pos),
+            message: readable(&error.msg),
+        })
         .collect();
     problems.sort();
     problems.dedup();
@@ -345,7 +407,11 @@ fn syntax_problems(source: &str, errors: &cel::ParseErrors) -> Vec<Problem> {
 /// The parser counts lines and columns from 1, in characters.
 fn at_line_and_column(source: &str, (line, column): (isize, isize)) -> usize {
     let count = |number: isize| usize::try_from(number - 1).unwrap_or(0);
-    let before: usize = source.split_inclusive('\n').take(count(line)).map(|line| line.chars().count()).sum();
+    let before: usize = source
+        .split_inclusive('\n')
+        .take(count(line))
+        .map(|line| line.chars().count())
+        .sum();
     (before + count(column)).min(source.chars().count())
 }
 

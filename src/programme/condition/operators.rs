@@ -12,12 +12,14 @@ impl<'s> Lowering<'s> {
     /// An operator or a function: to the parser both are calls.
     pub(super) fn call(&mut self, expr: &'s IdedExpr, call: &'s CallExpr) -> Part {
         match (call.func_name.as_str(), call.args.as_slice()) {
-            (cel_operators::LOGICAL_AND, [left, right]) => {
-                Part::new(Node::And(self.both_true_or_false(expr, "&&", left, right)), Type::Bool)
-            }
-            (cel_operators::LOGICAL_OR, [left, right]) => {
-                Part::new(Node::Or(self.both_true_or_false(expr, "||", left, right)), Type::Bool)
-            }
+            (cel_operators::LOGICAL_AND, [left, right]) => Part::new(
+                Node::And(self.both_true_or_false(expr, "&&", left, right)),
+                Type::Bool,
+            ),
+            (cel_operators::LOGICAL_OR, [left, right]) => Part::new(
+                Node::Or(self.both_true_or_false(expr, "||", left, right)),
+                Type::Bool,
+            ),
             (cel_operators::LOGICAL_NOT, [of]) => {
                 let of = self.lower(of);
                 self.must_be(expr, Type::Bool, of.holds, "`!`");
@@ -27,7 +29,10 @@ impl<'s> Lowering<'s> {
                 let condition = self.lower(condition);
                 self.must_be(expr, Type::Bool, condition.holds, "the condition before `?`");
                 let (yes, no) = (self.lower(yes), self.lower(no));
-                Part::new(Node::If(Box::new([condition.node, yes.node, no.node])), yes.holds.join(no.holds))
+                Part::new(
+                    Node::If(Box::new([condition.node, yes.node, no.node])),
+                    yes.holds.join(no.holds),
+                )
             }
             (cel_operators::EQUALS, [left, right]) => self.equal(expr, left, right),
             (cel_operators::NOT_EQUALS, [left, right]) => {
@@ -35,17 +40,25 @@ impl<'s> Lowering<'s> {
                 Part::new(Node::Not(Box::new(equal.node)), Type::Bool)
             }
             (cel_operators::LESS, [left, right]) => self.compare(expr, Comparison::Less, left, right),
-            (cel_operators::LESS_EQUALS, [left, right]) => self.compare(expr, Comparison::LessOrEqual, left, right),
+            (cel_operators::LESS_EQUALS, [left, right]) => {
+                self.compare(expr, Comparison::LessOrEqual, left, right)
+            }
             (cel_operators::GREATER, [left, right]) => self.compare(expr, Comparison::Greater, left, right),
             (cel_operators::GREATER_EQUALS, [left, right]) => {
                 self.compare(expr, Comparison::GreaterOrEqual, left, right)
             }
             (cel_operators::IN, [sought, list]) => self.contained(expr, sought, list),
             (cel_operators::ADD, [left, right]) => self.arithmetic(expr, Arithmetic::Add, left, right),
-            (cel_operators::SUBSTRACT, [left, right]) => self.arithmetic(expr, Arithmetic::Subtract, left, right),
-            (cel_operators::MULTIPLY, [left, right]) => self.arithmetic(expr, Arithmetic::Multiply, left, right),
+            (cel_operators::SUBSTRACT, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Subtract, left, right)
+            }
+            (cel_operators::MULTIPLY, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Multiply, left, right)
+            }
             (cel_operators::DIVIDE, [left, right]) => self.arithmetic(expr, Arithmetic::Divide, left, right),
-            (cel_operators::MODULO, [left, right]) => self.arithmetic(expr, Arithmetic::Remainder, left, right),
+            (cel_operators::MODULO, [left, right]) => {
+                self.arithmetic(expr, Arithmetic::Remainder, left, right)
+            }
             (cel_operators::NEGATE, [of]) => {
                 let of = self.lower(of);
                 self.must_be(expr, Type::Number, of.holds, "`-`");
@@ -62,7 +75,10 @@ impl<'s> Lowering<'s> {
     /// Notes the problem where a part that must be of one type is known to be of another.
     pub(super) fn must_be(&mut self, expr: &IdedExpr, wanted: Type, holds: Type, who: &str) {
         if !wanted.can_equal(holds) {
-            self.problem(self.at(expr), format!("{who} needs {}, and this is {}", wanted.name(), holds.name()));
+            self.problem(
+                self.at(expr),
+                format!("{who} needs {}, and this is {}", wanted.name(), holds.name()),
+            );
         }
     }
 
@@ -79,7 +95,12 @@ impl<'s> Lowering<'s> {
     ) -> Box<[Node; 2]> {
         let (left, right) = self.both(left, right);
         for part in [&left, &right] {
-            self.must_be(expr, Type::Bool, part.holds, &format!("each side of `{operator}`"));
+            self.must_be(
+                expr,
+                Type::Bool,
+                part.holds,
+                &format!("each side of `{operator}`"),
+            );
         }
         Box::new([left.node, right.node])
     }
@@ -97,20 +118,36 @@ impl<'s> Lowering<'s> {
         Part::new(Node::Equal(Box::new([left.node, right.node])), Type::Bool)
     }
 
-    fn compare(&mut self, expr: &IdedExpr, comparison: Comparison, left: &'s IdedExpr, right: &'s IdedExpr) -> Part {
+    fn compare(
+        &mut self,
+        expr: &IdedExpr,
+        comparison: Comparison,
+        left: &'s IdedExpr,
+        right: &'s IdedExpr,
+    ) -> Part {
         let (left, right) = self.both(left, right);
         let unordered = [left.holds, right.holds]
             .into_iter()
             .find(|holds| !matches!(holds, Type::Any | Type::Number | Type::Text | Type::Time));
         if let Some(holds) = unordered {
-            let message = format!("numbers, texts and times have an order, and this is {}", holds.name());
+            let message = format!(
+                "numbers, texts and times have an order, and this is {}",
+                holds.name()
+            );
             self.problem(self.at(expr), message);
         } else if !left.holds.can_equal(right.holds) {
             let hint = instead(&left, &right);
-            let message = format!("{} cannot be compared with {}{hint}", left.holds.name(), right.holds.name());
+            let message = format!(
+                "{} cannot be compared with {}{hint}",
+                left.holds.name(),
+                right.holds.name()
+            );
             self.problem(self.at(expr), message);
         }
-        Part::new(Node::Compare(comparison, Box::new([left.node, right.node])), Type::Bool)
+        Part::new(
+            Node::Compare(comparison, Box::new([left.node, right.node])),
+            Type::Bool,
+        )
     }
 
     fn contained(&mut self, expr: &IdedExpr, sought: &'s IdedExpr, list: &'s IdedExpr) -> Part {
@@ -119,20 +156,40 @@ impl<'s> Lowering<'s> {
             Type::Any => {}
             Type::List(element) => {
                 if !element.can_equal(sought.holds) {
-                    let message = format!("{} is never in a list whose elements are {}", sought.holds.name(), element.name());
+                    let message = format!(
+                        "{} is never in a list whose elements are {}",
+                        sought.holds.name(),
+                        element.name()
+                    );
                     self.problem(self.at(expr), message);
                 }
             }
             Type::Object(_) => self.must_be(expr, Type::Text, sought.holds, "`in` before an object"),
-            Type::Text => self.problem(self.at(expr), "`in` needs a list; for text write text.contains(…)"),
-            other => self.problem(self.at(expr), format!("`in` needs a list, and this is {}", other.name())),
+            Type::Text => self.problem(
+                self.at(expr),
+                "`in` needs a list; for text write text.contains(…)",
+            ),
+            other => self.problem(
+                self.at(expr),
+                format!("`in` needs a list, and this is {}", other.name()),
+            ),
         }
         Part::new(Node::In(Box::new([sought.node, list.node])), Type::Bool)
     }
 
-    fn arithmetic(&mut self, expr: &IdedExpr, operator: Arithmetic, left: &'s IdedExpr, right: &'s IdedExpr) -> Part {
+    fn arithmetic(
+        &mut self,
+        expr: &IdedExpr,
+        operator: Arithmetic,
+        left: &'s IdedExpr,
+        right: &'s IdedExpr,
+    ) -> Part {
         let (left, right) = self.both(left, right);
-        let holds = if operator == Arithmetic::Add { sum(left.holds, right.holds) } else { difference(left.holds, right.holds) };
+        let holds = if operator == Arithmetic::Add {
+            sum(left.holds, right.holds)
+        } else {
+            difference(left.holds, right.holds)
+        };
         if holds.is_none() {
             let symbol = match operator {
                 Arithmetic::Add => "`+` adds numbers or joins two texts or lists",
@@ -147,10 +204,17 @@ impl<'s> Lowering<'s> {
                 }
                 _ => "",
             };
-            let message = format!("{symbol}, and this is {} and {}{hint}", left.holds.name(), right.holds.name());
+            let message = format!(
+                "{symbol}, and this is {} and {}{hint}",
+                left.holds.name(),
+                right.holds.name()
+            );
             self.problem(self.at(expr), message);
         }
-        Part::new(Node::Arithmetic(operator, Box::new([left.node, right.node])), holds.unwrap_or(Type::Any))
+        Part::new(
+            Node::Arithmetic(operator, Box::new([left.node, right.node])),
+            holds.unwrap_or(Type::Any),
+        )
     }
 }
 
@@ -177,18 +241,46 @@ fn difference(left: Type, right: Type) -> Option<Type> {
 /// What to write instead of comparing two kinds, where the mistake is a common one.
 fn instead(left: &Part, right: &Part) -> String {
     match (left, right) {
-        (Part { holds: Type::Number, .. }, Part { holds: Type::Text, node })
-        | (Part { holds: Type::Text, node }, Part { holds: Type::Number, .. }) => match node {
+        (
+            Part {
+                holds: Type::Number, ..
+            },
+            Part {
+                holds: Type::Text,
+                node,
+            },
+        )
+        | (
+            Part {
+                holds: Type::Text,
+                node,
+            },
+            Part {
+                holds: Type::Number, ..
+            },
+        ) => match node {
             Node::Const(DataValue::Text(text)) if super::value::decimal_of_text(text).is_some() => {
                 format!("; write {text} without quotes")
             }
             Node::Const(_) => String::new(),
             _ => "; double(…) makes a number of text, string(…) text of a number".into(),
         },
-        (Part { holds: Type::Time, .. }, Part { holds: Type::Text, .. })
-        | (Part { holds: Type::Text, .. }, Part { holds: Type::Time, .. }) => {
-            "; timestamp(\"2026-11-10T20:00:00+08:00\") makes a time of text".into()
-        }
+        (
+            Part {
+                holds: Type::Time, ..
+            },
+            Part {
+                holds: Type::Text, ..
+            },
+        )
+        | (
+            Part {
+                holds: Type::Text, ..
+            },
+            Part {
+                holds: Type::Time, ..
+            },
+        ) => "; timestamp(\"2026-11-10T20:00:00+08:00\") makes a time of text".into(),
         _ => String::new(),
     }
 }

@@ -2,10 +2,13 @@
 
 /// The candidate that `word` is most likely a misspelling of, if any is close: a third of the letters
 /// may differ, counting a swap of neighbours as one.
-pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let most = (word.chars().count() / 3).max(1);
+pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let length = word.chars().count();
+    let most = (length / 3).max(1);
     candidates
         .into_iter()
+        // So many letters must differ at least.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= most)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)

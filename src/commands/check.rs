@@ -1,0 +1,63 @@
+//! `accrual check`: whether settings and programme are right, before anything is consumed.
+
+use std::process::ExitCode;
+
+use super::setup::{SettingsArgs, Setup};
+use crate::log::kafka;
+use crate::store::StoreError;
+
+/// What `accrual check` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Also ask the brokers, the topics, the permissions and the store.
+    #[arg(long)]
+    connect: bool,
+}
+
+/// Checks, prints what was found, and succeeds where nothing is wrong.
+///
+/// # Errors
+/// Where the store's address cannot be used.
+pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let setup = match Setup::load(&args.settings) {
+        Ok(setup) => setup,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let programme = &setup.programme;
+    println!("ok    settings: {} lanes, store {}", setup.config.lanes, setup.config.store);
+    println!(
+        "ok    programme {}: version {}, {} rules for {} event types, {} tiers",
+        programme.name,
+        programme.version,
+        programme.rules.len(),
+        programme.by_type.len(),
+        programme.tiers.as_ref().map_or(0, |tiers| tiers.levels.len()),
+    );
+    if !args.connect {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut right = true;
+    for check in kafka::check(&setup.kafka_settings("check", 0), &setup.wanted_topics()) {
+        right &= check.result.is_ok();
+        println!("{check}");
+    }
+    match look_at_store(&setup) {
+        Ok(()) => println!("ok    store {}: writable, made for this deployment", setup.config.store),
+        Err(error) => {
+            right = false;
+            println!("WRONG store {}: {error}", setup.config.store);
+        }
+    }
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn look_at_store(setup: &Setup) -> Result<(), StoreError> {
+    let mut store = setup.stores().open()?;
+    store.probe()?;
+    setup.check_deployment(store.as_mut())
+}

@@ -1,0 +1,219 @@
+//! From the tree of settings to a [`Config`].
+
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use super::overlay::variable_of;
+use super::{
+    Batch, Cache, Config, Dedupe, Http, Input, Limits, Poison, Shutdown, StoreAddress, kafka, secret, store,
+    topics,
+};
+use crate::types::Buckets;
+use crate::yaml::{Map, Place, Value, parse_duration};
+
+const MOST_LANES: usize = 64;
+
+/// Reads and checks every setting; `None` where a problem was reported.
+pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
+    let settings = root.map(&[
+        "kafka",
+        "inputs",
+        "outputs",
+        "store",
+        "programme",
+        "http",
+        "lanes",
+        "batch",
+        "dedupe",
+        "history",
+        "shutdown",
+        "create_topics",
+        "buckets",
+        "cache",
+        "instance",
+        "limits",
+        "poison",
+    ])?;
+    // Everything is read before anything is given up, so that all problems are reported.
+    let kafka = kafka::read(&settings, folder);
+    let topics = topics::read(&settings);
+    let store = required(&settings, "store").and_then(|value| store_address(&value, folder));
+    let programme = required(&settings, "programme")
+        .and_then(|value| value.text().map(|text| path_from(&value, folder, text)));
+    let http = http(&settings);
+    let lanes = settings
+        .get("lanes")
+        .map_or_else(|| Some(cores()), |value| value.whole(1..=MOST_LANES));
+    let batch = batch(&settings);
+    let dedupe = section(&settings, "dedupe", &["window"]);
+    let window = optional(dedupe.as_ref(), "window", days(30), |value| {
+        value.duration("1h", "3650d")
+    });
+    let history = settings
+        .get("history")
+        .map_or(Some(10), |value| value.whole(0..=1_000));
+    let shutdown = section(&settings, "shutdown", &["grace"]);
+    let grace = optional(shutdown.as_ref(), "grace", seconds(25), |value| {
+        value.duration("1s", "1h")
+    });
+    let create_topics = settings
+        .get("create_topics")
+        .map_or(Some(false), |value| value.boolean());
+    let buckets = settings
+        .get("buckets")
+        .map_or(Some(128), |value| value.whole(1..=16_384));
+    let cache = section(&settings, "cache", &["accounts"]);
+    let accounts = optional(cache.as_ref(), "accounts", 100_000, |value| {
+        value.whole(1..=100_000_000)
+    });
+    let instance = settings.get("instance").map(|value| instance(&value));
+    let limits = section(&settings, "limits", &["max_record_bytes"]);
+    let max_record_bytes = optional(limits.as_ref(), "max_record_bytes", 1 << 20, |value| {
+        value.whole(1_024..=(100 << 20))
+    });
+    let poison = settings.get("poison").map(|value| poison(&value));
+
+    let (inputs, outputs) = topics?;
+    Some(Config {
+        kafka: kafka?,
+        inputs: inputs.into_iter().map(|topics| Input { topics }).collect(),
+        outputs,
+        store: store?,
+        programme: programme?,
+        http: http?,
+        lanes: lanes?,
+        batch: batch?,
+        dedupe: Dedupe { window: window? },
+        history: history?,
+        shutdown: Shutdown { grace: grace? },
+        create_topics: create_topics?,
+        buckets: Buckets(buckets?),
+        cache: Cache { accounts: accounts? },
+        instance: transpose(instance)?,
+        limits: Limits {
+            max_record_bytes: max_record_bytes?,
+        },
+        poison: transpose(poison)?,
+    })
+}
+
+/// A setting that has no default: where it is missing, every way to give it is named.
+pub(super) fn required<'a>(settings: &Map<'a>, key: &str) -> Option<Value<'a>> {
+    let value = settings.get(key);
+    if value.is_none() {
+        settings.report(format!(
+            "`{key}` is missing; set it here or as {}",
+            variable_of(key)
+        ));
+    }
+    value
+}
+
+/// A path is relative to the folder of the file that names it; on its own, to the working directory.
+pub(super) fn path_from(value: &Value<'_>, folder: &Path, path: &str) -> PathBuf {
+    match value.place() {
+        Place::File { .. } => folder.join(path),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// A section that may be left out.
+fn section<'a>(settings: &Map<'a>, key: &str, known: &[&str]) -> Option<Map<'a>> {
+    settings.get(key)?.map(known)
+}
+
+/// A setting of a section that may be left out, or the section with it.
+fn optional<'a, T>(
+    section: Option<&Map<'a>>,
+    key: &str,
+    default: T,
+    read: impl FnOnce(Value<'a>) -> Option<T>,
+) -> Option<T> {
+    section
+        .and_then(|section| section.get(key))
+        .map_or(Some(default), read)
+}
+
+/// From "was it given, and was it right" to "is it right".
+#[expect(clippy::option_option, reason = "absent is fine, wrong is not")]
+fn transpose<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    match given {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(value)) => Some(Some(value)),
+    }
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, |cores| cores.get().min(MOST_LANES))
+}
+
+fn seconds(count: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(count)
+}
+
+fn days(count: u64) -> std::time::Duration {
+    seconds(count * 24 * 60 * 60)
+}
+
+fn store_address(value: &Value<'_>, folder: &Path) -> Option<StoreAddress> {
+    let text = secret::text_or_file(value, folder)?;
+    match store::parse(text.reveal()) {
+        Ok(address) => Some(address),
+        Err(why) => {
+            value.report(format!("{} {why}", value.label()));
+            None
+        }
+    }
+}
+
+fn http(settings: &Map<'_>) -> Option<Http> {
+    let section = section(settings, "http", &["listen"]);
+    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9464));
+    let listen = optional(section.as_ref(), "listen", default, |value| {
+        value.read(
+            "an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464",
+            |text| text.parse().ok(),
+        )
+    });
+    Some(Http { listen: listen? })
+}
+
+fn batch(settings: &Map<'_>) -> Option<Batch> {
+    let section = section(settings, "batch", &["max_events", "max_wait"]);
+    let max_events = optional(section.as_ref(), "max_events", 5_000, |value| {
+        value.whole(1..=100_000)
+    });
+    let default = parse_duration("20ms").unwrap_or_default();
+    let max_wait = optional(section.as_ref(), "max_wait", default, |value| {
+        value.duration("1ms", "10s")
+    });
+    Some(Batch {
+        max_events: max_events?,
+        max_wait: max_wait?,
+    })
+}
+
+fn instance(value: &Value<'_>) -> Option<String> {
+    value.read("1 to 100 letters, digits, `.`, `_` and `-`", |text| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        ((1..=100).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
+    })
+}
+
+fn poison(value: &Value<'_>) -> Option<Poison> {
+    let section = value.map(&["share", "records"])?;
+    let share = section.required("share").and_then(|share| {
+        let share = share.decimal("a share above 0 and at most 1, such as 0.5", |share| {
+            share > 0.into() && share <= 1.into()
+        })?;
+        f64::try_from(share).ok()
+    });
+    let records = optional(Some(&section), "records", 1_000, |records| {
+        records.whole(10..=1_000_000)
+    });
+    Some(Poison {
+        share: share?,
+        records: records?,
+    })
+}

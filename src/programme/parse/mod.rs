@@ -1,0 +1,162 @@
+//! From YAML to a [`Programme`], or everything that is wrong with it.
+//!
+//! The whole language is read and checked here, also what nothing decides yet: that is refused in
+//! the end, by the list in [`not_yet`]. A marketer so learns of a misspelt key in a campaign today.
+
+mod campaigns;
+mod conditions;
+mod ids;
+mod limits;
+mod not_yet;
+mod points;
+mod redemption;
+mod rules;
+mod tiers;
+
+use std::collections::HashMap;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{Programme, Rule};
+use crate::spelling;
+use crate::types::EventType;
+use crate::yaml::{self, Collector, Map, Problems, Value, shown};
+use ids::Ids;
+
+impl Programme {
+    /// Reads a programme; `file` names it in problems.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, with line and column.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let collector = Collector::new(file, text);
+        let Some(root) = yaml::parse(text, &collector).filter(|root| !root.is_null()) else {
+            if collector.is_empty() {
+                collector.report(
+                    &yaml::Place::bytes(0..0),
+                    "the file is empty; a programme has at least `programme`, `timezone`, `currency` and `rules`",
+                );
+            }
+            return Err(collector.into_problems());
+        };
+        let programme = programme(&Value::root(&root, "the programme", &collector), text);
+        collector.finish(programme)
+    }
+}
+
+fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
+    let map = root.map(&[
+        "programme",
+        "timezone",
+        "currency",
+        "points",
+        "tiers",
+        "rules",
+        "campaigns",
+        "redemption",
+    ])?;
+    // Everything is read before anything is given up, so that all problems are reported.
+    let name = map.required("programme").and_then(|value| ids::id(&value));
+    let zone = map.required("timezone").and_then(|value| zone(&value));
+    let currency = map.required("currency").and_then(|value| currency(&value));
+    let rounding = points::read(&map);
+    let tiers = map.get("tiers").map(|value| tiers::read(&value));
+    let rewards = redemption::read(&map);
+    let rules = rules(&map, &rewards);
+    campaigns::read(&map);
+
+    let rules = rules?;
+    Some(Programme {
+        name: name?,
+        version: version(text),
+        zone: zone?,
+        currency: currency?,
+        rounding: rounding?,
+        tiers: match tiers {
+            Some(tiers) => Some(tiers?),
+            None => None,
+        },
+        by_type: by_type(&rules),
+        rules,
+    })
+}
+
+fn rules(map: &Map<'_>, rewards: &Ids) -> Option<Vec<Rule>> {
+    /// How many rules a programme may have.
+    const MOST: usize = 1_000;
+    let list = map.required("rules")?;
+    let values = bounded(&list, "a rule", MOST)?;
+    if values.is_empty() {
+        list.report("`rules` is empty; without a rule nothing earns points");
+    }
+    let mut ids = Ids::default();
+    let rules: Vec<Option<Rule>> = values
+        .iter()
+        .map(|rule| rules::read(rule, &mut ids, rewards))
+        .collect();
+    rules.into_iter().collect()
+}
+
+fn by_type(rules: &[Rule]) -> HashMap<EventType, Vec<usize>> {
+    let mut by_type: HashMap<EventType, Vec<usize>> = HashMap::new();
+    for (index, rule) in rules.iter().enumerate() {
+        by_type.entry(rule.on.clone()).or_default().push(index);
+    }
+    by_type
+}
+
+/// The first 12 hex digits of the text's hash: the same text is the same version, wherever it lies.
+fn version(text: &str) -> String {
+    let hash = format!("{:032x}", xxh3_128(text.as_bytes()));
+    hash.chars().take(12).collect()
+}
+
+fn zone(value: &Value<'_>) -> Option<TimeZone> {
+    let name = value.text()?;
+    // The zones in the binary, so that a day does not depend on the machine.
+    let database = TimeZoneDatabase::bundled();
+    if let Ok(zone) = database.get(name) {
+        return Some(zone);
+    }
+    let names: Vec<String> = database
+        .available()
+        .map(|zone| zone.as_str().to_owned())
+        .collect();
+    let message = match spelling::closest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("there is no time zone {}; did you mean `{near}`?", shown(name)),
+        None => {
+            format!(
+                "there is no time zone {}; write an IANA name such as `Europe/Berlin`",
+                shown(name)
+            )
+        }
+    };
+    value.report(message);
+    None
+}
+
+fn currency(value: &Value<'_>) -> Option<String> {
+    value.read("three capital letters, an ISO 4217 code such as EUR", |text| {
+        let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_code.then(|| text.to_owned())
+    })
+}
+
+/// A list of at most so many entries; more are reported and left.
+fn bounded<'a>(list: &Value<'a>, item: &str, most: usize) -> Option<Vec<Value<'a>>> {
+    let mut values = list.list(item)?;
+    if values.len() > most {
+        list.report(format!(
+            "{} has {} entries; at most {most} are supported",
+            list.label(),
+            values.len()
+        ));
+        values.truncate(most);
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What the language has and nothing decides yet.
+
+use crate::yaml::{Collector, Place};
+
+/// Each construct and how the refusal calls it. When one is decided, its line goes, and nothing else
+/// needs to change for it to be accepted. Beside these, conditions refuse `member` themselves.
+const NOT_YET: &[(&str, &str)] = &[
+    ("points.hold", "`points.hold` other than P0D"),
+    ("points.expire", "`points.expire` other than `never`"),
+    ("points.shortfall", "`points.shortfall`"),
+    ("points.notice", "`points.notice`"),
+    ("tiers.measure", "`measure: spend`"),
+    ("tiers.window", "`window: calendar_year`"),
+    ("tiers.review", "`tiers.review`"),
+    ("level.redeem", "`redeem`"),
+    ("rule.on", "a rule on this event type"),
+    ("rule.earn.of", "`earn.of`"),
+    ("rule.once_per", "`once_per`"),
+    ("rule.streak", "`streak`"),
+    ("rule.to", "`to`"),
+    ("rule.after", "`after`"),
+    ("rule.give", "`give`"),
+    ("rule.hold", "`hold`"),
+    ("rule.expire", "`expire`"),
+    ("campaigns", "`campaigns`"),
+    ("redemption", "`redemption`"),
+];
+
+/// Refuses the construct while it stands in the list.
+pub(super) fn refuse(construct: &str, place: &Place, collector: &Collector) {
+    if let Some((_, name)) = NOT_YET.iter().find(|(listed, _)| *listed == construct) {
+        collector.report(place, format!("{name} is not supported yet"));
+    }
+}
+
+#[cfg(test)]
+pub(super) fn constructs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    NOT_YET.iter().copied()
+}

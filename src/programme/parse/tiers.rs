@@ -1,0 +1,130 @@
+//! `tiers`: the levels of membership and what is measured to reach them.
+
+use rust_decimal::Decimal;
+
+use super::ids::Ids;
+use super::limits::MOST_POINTS;
+use super::points::some_time;
+use super::{bounded, ids, not_yet};
+use crate::programme::{Level, Tiers, Window};
+use crate::types::{Points, TierId};
+use crate::yaml::{CalendarSpan, Map, Value};
+
+/// How many levels a programme may have.
+const MOST_LEVELS: usize = 100;
+/// The longest rolling window.
+const MOST_MONTHS: u16 = 120;
+
+/// The section.
+pub(super) fn read(section: &Value<'_>) -> Option<Tiers> {
+    let section = section.map(&["measure", "window", "review", "levels"])?;
+    if let Some(value) = section.get("measure")
+        && value.choice(&[("earned", false), ("spend", true)]) == Some(true)
+    {
+        not_yet::refuse("tiers.measure", value.place(), value.collector());
+    }
+    let window = section.required("window").and_then(|value| window(&value));
+    if let Some((value, place)) = section.get("review").zip(section.key_place("review")) {
+        review(&value);
+        not_yet::refuse("tiers.review", place, value.collector());
+    }
+    let levels = section.required("levels").and_then(|value| levels(&value));
+    Some(Tiers {
+        window: window?,
+        levels: levels?,
+    })
+}
+
+fn window(value: &Value<'_>) -> Option<Window> {
+    let wanted =
+        format!("whole months such as P12M, at most {MOST_MONTHS}, or `lifetime` or `calendar_year`");
+    value.read(wanted, |text| match text {
+        "lifetime" => Some(Window::Lifetime),
+        "calendar_year" => {
+            not_yet::refuse("tiers.window", value.place(), value.collector());
+            Some(Window::Lifetime)
+        }
+        months => match CalendarSpan::parse(months) {
+            Some(CalendarSpan { months, days: 0 }) if (1..=MOST_MONTHS).contains(&months) => {
+                Some(Window::Months(months))
+            }
+            _ => None,
+        },
+    })
+}
+
+fn review(value: &Value<'_>) {
+    let Some(map) = value.map(&["every", "drop", "grace"]) else {
+        return;
+    };
+    map.required("every").map(|every| some_time(&every));
+    map.required("drop")
+        .map(|drop| drop.choice(&[("one_level", ()), ("to_measure", ())]));
+    map.get("grace").map(|grace| grace.period());
+}
+
+fn levels(list: &Value<'_>) -> Option<Vec<Level>> {
+    let values = bounded(list, "a level", MOST_LEVELS)?;
+    if values.is_empty() {
+        list.report("`tiers.levels` is empty; name at least one, as in `{id: basic, from: 0}`");
+    }
+    let mut ids = Ids::default();
+    let mut below: Option<Points> = None;
+    let read = |value: &Value<'_>| {
+        let map = value.map(&["id", "from", "earn", "redeem", "benefits"])?;
+        let from = map.required("from").and_then(|value| from(&value, &mut below));
+        level(&map, &mut ids, from)
+    };
+    let levels: Vec<Option<Level>> = values.iter().map(read).collect();
+    levels.into_iter().collect()
+}
+
+/// The first level starts at 0, each further one above the one before.
+fn from(value: &Value<'_>, below: &mut Option<Points>) -> Option<Points> {
+    let from = Points(value.whole(0..=MOST_POINTS)?);
+    match *below {
+        None if from > Points::ZERO => {
+            value.report("the first level must be from 0, so that every member has a level");
+        }
+        Some(before) if from <= before => {
+            value.report(format!(
+                "`from` must be more than {before}, which the level before has"
+            ));
+        }
+        _ => {}
+    }
+    *below = (*below).max(Some(from));
+    Some(from)
+}
+
+fn level(map: &Map<'_>, ids: &mut Ids, from: Option<Points>) -> Option<Level> {
+    let id = ids.read(map);
+    let earn = map.get("earn").map_or(Some(Decimal::ONE), |value| factor(&value));
+    if let Some((value, place)) = map.get("redeem").zip(map.key_place("redeem")) {
+        factor(&value);
+        not_yet::refuse("level.redeem", place, value.collector());
+    }
+    let benefits = map
+        .get("benefits")
+        .map_or(Some(Vec::new()), |value| benefits(&value));
+    Some(Level {
+        id: TierId::from(id?),
+        from: from?,
+        earn: earn?,
+        benefits: benefits?,
+    })
+}
+
+fn factor(value: &Value<'_>) -> Option<Decimal> {
+    value.decimal("a factor from 1 to 100, such as 1.25", |factor| {
+        (Decimal::ONE..=Decimal::ONE_HUNDRED).contains(&factor)
+    })
+}
+
+fn benefits(list: &Value<'_>) -> Option<Vec<String>> {
+    let mut names = Ids::default();
+    let values = bounded(list, "a benefit", MOST_LEVELS)?;
+    let read = |value: &Value<'_>| names.take(&ids::id(value)?, value);
+    let benefits: Vec<Option<String>> = values.iter().map(read).collect();
+    benefits.into_iter().collect()
+}

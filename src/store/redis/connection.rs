@@ -1,0 +1,193 @@
+//! One connection to Redis, made when it is needed and given up when it is in doubt.
+
+use std::sync::Arc;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::target::{Single, Target};
+use super::triage::Trouble;
+use crate::store::StoreError;
+
+/// A command, with the script that it calls if it calls one.
+pub(super) struct Request {
+    pub(super) cmd: Cmd,
+    pub(super) script: Option<Arc<Script>>,
+}
+
+impl Request {
+    /// A plain command.
+    pub(super) fn plain(cmd: Cmd) -> Self {
+        Self { cmd, script: None }
+    }
+
+    /// A call of a script on some keys; the arguments are to be added. Beside the crate's own
+    /// invocation this copies every key and argument once instead of twice.
+    pub(super) fn call(script: &Arc<Script>, keys: usize) -> Self {
+        let mut cmd = Cmd::new();
+        cmd.arg("EVALSHA").arg(script.get_hash()).arg(keys);
+        Self {
+            cmd,
+            script: Some(Arc::clone(script)),
+        }
+    }
+}
+
+/// A connection with the runtime that drives it.
+///
+/// The runtime runs on the caller's thread while the caller waits, and never else: a lane has its own
+/// connection, and no other thread is woken for its answers.
+pub(super) struct Connection {
+    target: Target,
+    /// There until the drop.
+    runtime: Option<Runtime>,
+    open: Option<Open>,
+}
+
+#[derive(Clone)]
+enum Open {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Prepares a connection; nothing is sent yet.
+    pub(super) fn new(target: Target) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
+        let runtime =
+            runtime.map_err(|error| StoreError::Broken(format!("no runtime for Redis: {error}")))?;
+        Ok(Self {
+            target,
+            runtime: Some(runtime),
+            open: None,
+        })
+    }
+
+    /// What it leads to, without credentials.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Sends all requests at once and waits for all answers, which come in the order of the requests.
+    ///
+    /// Nothing is sent twice after an error whose outcome is unknown: the caller knows what it may repeat.
+    pub(super) fn ask_all(&mut self, requests: Vec<Request>) -> Result<Vec<Value>, StoreError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(runtime) = &self.runtime else {
+            return Err(StoreError::Broken("the connection to Redis was closed".into()));
+        };
+        let answers = runtime.block_on(async {
+            let open = match &self.open {
+                Some(open) => open.clone(),
+                None => self.open.insert(Open::to(&self.target).await?).clone(),
+            };
+            open.ask_all(requests).await
+        });
+        answers.map_err(|trouble| {
+            if trouble.reconnect {
+                self.open = None;
+            }
+            trouble.error
+        })
+    }
+
+    /// Sends one request.
+    pub(super) fn ask(&mut self, request: Request) -> Result<Value, StoreError> {
+        Ok(self.ask_all(vec![request])?.pop().unwrap_or(Value::Nil))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open = None;
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would panic inside another runtime, where the HTTP server may hold a store.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Open {
+    async fn to(target: &Target) -> Result<Self, Trouble> {
+        match target {
+            Target::Single(single) => Ok(Open::Single(log_in(single).await?)),
+            Target::Cluster { client, .. } => Ok(Open::Cluster(client.get_async_connection().await?)),
+        }
+    }
+
+    async fn ask_all(self, requests: Vec<Request>) -> Result<Vec<Value>, Trouble> {
+        let mut answers = vec![Value::Nil; requests.len()];
+        let mut tasks = JoinSet::new();
+        for (place, request) in requests.into_iter().enumerate() {
+            let open = self.clone();
+            tasks.spawn(async move { (place, open.ask(request).await) });
+        }
+        let mut trouble: Option<Trouble> = None;
+        while let Some(joined) = tasks.join_next().await {
+            let met = match joined {
+                Ok((place, Ok(value))) => {
+                    if let Some(answer) = answers.get_mut(place) {
+                        *answer = value;
+                    }
+                    continue;
+                }
+                Ok((_, Err(met))) => met,
+                Err(died) => Trouble::lost(format!("a call to Redis ended early: {died}")),
+            };
+            trouble = Some(match trouble {
+                Some(worse) => worse.or(met),
+                None => met,
+            });
+        }
+        trouble.map_or(Ok(answers), Err)
+    }
+
+    async fn ask(self, request: Request) -> Result<Value, Trouble> {
+        match self {
+            Open::Single(connection) => ask(connection, request).await,
+            Open::Cluster(connection) => ask(connection, request).await,
+        }
+    }
+}
+
+async fn ask<C: ConnectionLike>(mut connection: C, request: Request) -> Result<Value, Trouble> {
+    let answer = request.cmd.query_async(&mut connection).await;
+    match (answer, request.script) {
+        // The server is new, or was told to forget its scripts. It has done nothing, so ask again.
+        (Err(error), Some(script)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            script.load_async(&mut connection).await?;
+            Ok(request.cmd.query_async(&mut connection).await?)
+        }
+        (answer, _) => Ok(answer?),
+    }
+}
+
+/// Connects, logs in and chooses the database.
+async fn log_in(single: &Single) -> Result<MultiplexedConnection, Trouble> {
+    let connecting = single
+        .client
+        .get_multiplexed_async_connection_with_config(&single.config);
+    let mut connection = connecting.await?;
+    if let Some(password) = single.login.password() {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = single.login.username() {
+            auth.arg(user);
+        }
+        auth.arg(password).query_async::<()>(&mut connection).await?;
+    }
+    if single.login.db() != 0 {
+        redis::cmd("SELECT")
+            .arg(single.login.db())
+            .query_async::<()>(&mut connection)
+            .await?;
+    }
+    Ok(connection)
+}

@@ -1,0 +1,35 @@
+-- Reads accounts, receipts and the outbox of one bucket as they are at one moment.
+--
+-- KEYS  the outbox; the receipts' hashes of the generation before the claimed one, of the claimed one
+--       and of the one after; then the accounts
+-- ARGV  seconds a generation, the generation claimed; then each receipt's key
+--
+-- Returns {accounts, receipts, outbox as field and value by turns}, or {'generation', g} if g should
+-- have been claimed.
+local call = redis.call
+local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- Lua's stack holds some 8,000 values: longer lists go in parts.
+local CHUNK = 2000
+
+local other = other_generation(window, claimed, KEYS[3], KEYS[4])
+if other then
+  return { 'generation', other }
+end
+
+local accounts = {}
+for i = 5, #KEYS do
+  -- Not MGET: that takes a key of another type for an absent one.
+  accounts[i - 4] = call('GET', KEYS[i])
+end
+
+local receipts = {}
+for from = 3, #ARGV, CHUNK do
+  local last = math.min(from + CHUNK - 1, #ARGV)
+  local newer = call('HMGET', KEYS[3], unpack(ARGV, from, last))
+  local older = call('HMGET', KEYS[2], unpack(ARGV, from, last))
+  for i = 1, #newer do
+    receipts[from - 3 + i] = newer[i] or older[i]
+  end
+end
+
+return { accounts, receipts, call('HGETALL', KEYS[1]) }

@@ -1,0 +1,318 @@
+//! Accounts in Redis: one server or a cluster. Everything that must be atomic is a Lua script on the
+//! keys of one bucket, and a bucket is one slot.
+//!
+//! A [`RedisStore`] blocks and belongs to one thread at a time: each lane has its own. It connects when
+//! it is first used and again after an error that puts the connection in doubt; it never repeats a
+//! command whose outcome is unknown, because only the caller knows what that means.
+
+mod connection;
+mod reply;
+mod requests;
+mod target;
+mod triage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::redis::Value;
+
+use self::connection::{Connection, Request};
+use self::reply::Claimed;
+use self::requests::{BucketKeys, Claim, Scripts};
+use self::target::Target;
+use super::{
+    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
+    StoreSettings, window_seconds,
+};
+use crate::types::{Bucket, Buckets, TopicPartition};
+
+const SOURCES: &str = "accrual:sources";
+const DEPLOYMENT: &str = "accrual:deployment";
+const PROBE: &str = "accrual:probe";
+/// How often a call may be told that another generation of receipts is the current one. Twice happens
+/// when a generation ends just then; more only if Redis' clock runs wild.
+const CLAIMS: usize = 4;
+
+/// A store in Redis.
+pub struct RedisStore {
+    connection: Connection,
+    scripts: Scripts,
+    buckets: Buckets,
+    claim: Claim,
+}
+
+impl RedisStore {
+    /// A store at a URL: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS,
+    /// `unix:///path`, or `redis-cluster://[user:password@]host[:port],host[:port],…`.
+    ///
+    /// Fails only if the URL cannot be read. The connection is made by the first call, so a worker may
+    /// start before its Redis.
+    pub fn connect(url: &str, settings: &StoreSettings) -> Result<Self, StoreError> {
+        let window = window_seconds(settings);
+        // A first guess by this machine's clock; Redis corrects it.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        Ok(Self {
+            connection: Connection::new(Target::parse(url)?)?,
+            scripts: Scripts::new(),
+            buckets: Buckets(settings.buckets),
+            claim: Claim {
+                window,
+                generation: now / window,
+            },
+        })
+    }
+
+    /// Sends a call for each of `wanted`, all at once, until each had the right generation of receipts.
+    fn ask_claiming<W, T>(
+        &mut self,
+        wanted: &[W],
+        request: impl Fn(&Scripts, &W, Claim) -> Request,
+        read: impl Fn(&W, Value) -> Result<Claimed<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut done: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
+        for _ in 0..CLAIMS {
+            let mut open: Vec<(&W, &mut Option<T>)> = wanted
+                .iter()
+                .zip(&mut done)
+                .filter(|(_, done)| done.is_none())
+                .collect();
+            if open.is_empty() {
+                break;
+            }
+            let requests = open
+                .iter()
+                .map(|(wanted, _)| request(&self.scripts, wanted, self.claim))
+                .collect();
+            let answers = self.connection.ask_all(requests)?;
+            for ((wanted, done), answer) in open.iter_mut().zip(answers) {
+                match read(wanted, answer)? {
+                    Claimed::Done(result) => **done = Some(result),
+                    Claimed::Wrong(generation) => self.claim.generation = generation,
+                }
+            }
+        }
+        let wild = || StoreError::Away("Redis' clock jumps; receipts have no stable generation".into());
+        done.into_iter().collect::<Option<_>>().ok_or_else(wild)
+    }
+
+    /// Refuses a server that drops accounts or receipts when its memory is full.
+    fn check_eviction(&mut self) -> Result<(), StoreError> {
+        let mut info = ::redis::cmd("INFO");
+        info.arg("memory");
+        let mut lines = String::new();
+        gather(&self.connection.ask(Request::plain(info))?, &mut lines);
+        let evicts = |line: &str| {
+            line.strip_prefix("maxmemory_policy:")
+                .is_some_and(|policy| policy.trim() != "noeviction")
+        };
+        let bounded = |line: &str| {
+            line.strip_prefix("maxmemory:")
+                .is_some_and(|bytes| bytes.trim() != "0")
+        };
+        if lines.lines().any(evicts) && lines.lines().any(bounded) {
+            return Err(StoreError::Broken(
+                "Redis would drop accounts or receipts when its memory is full: \
+                 set its maxmemory-policy to noeviction"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Collects the text of an answer; a cluster answers with one text a node.
+fn gather(answer: &Value, text: &mut String) {
+    match answer {
+        Value::BulkString(bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+        Value::VerbatimString { text: verbatim, .. } => text.push_str(verbatim),
+        Value::Array(parts) => parts.iter().for_each(|part| gather(part, text)),
+        Value::Map(nodes) => nodes.iter().for_each(|(_, of_node)| gather(of_node, text)),
+        _ => {}
+    }
+    text.push('\n');
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisStore({})", self.connection.target())
+    }
+}
+
+impl Store for RedisStore {
+    fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError> {
+        // MGET must not be sent without a key, and there is nothing to ask.
+        let asked: Vec<&LoadBucket> = wanted
+            .iter()
+            .filter(|wanted| !(wanted.members.is_empty() && wanted.receipts.is_empty()))
+            .collect();
+        let loaded = self.ask_claiming(
+            &asked,
+            |scripts, wanted, claim| scripts.load(wanted, claim),
+            |wanted, answer| {
+                if wanted.receipts.is_empty() {
+                    let accounts = reply::optional_texts(answer)?;
+                    return Ok(Claimed::Done(LoadedBucket {
+                        accounts,
+                        ..LoadedBucket::default()
+                    }));
+                }
+                Claimed::read(answer, reply::loaded)
+            },
+        )?;
+        let mut loaded = loaded.into_iter();
+        let answer = |wanted: &LoadBucket| {
+            let was_asked = !(wanted.members.is_empty() && wanted.receipts.is_empty());
+            if was_asked {
+                loaded.next().unwrap_or_default()
+            } else {
+                LoadedBucket::default()
+            }
+        };
+        Ok(wanted.iter().map(answer).collect())
+    }
+
+    fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
+        self.ask_claiming(
+            buckets,
+            |scripts, wanted, claim| scripts.commit(wanted, claim),
+            |_, answer| Claimed::read(answer, reply::committed),
+        )
+    }
+
+    fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let request = |bucket| {
+            let mut cmd = ::redis::cmd("HKEYS");
+            cmd.arg(BucketKeys::of(bucket).outbox());
+            Request::plain(cmd)
+        };
+        let answers = self
+            .connection
+            .ask_all(self.buckets.all().map(request).collect())?;
+        let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let mut found = Vec::new();
+        for (bucket, answer) in self.buckets.all().zip(answers) {
+            let keys = reply::outbox_keys(answer)?.into_iter();
+            found.extend(
+                keys.filter(|key| wanted.contains(&key.partition))
+                    .map(|key| (bucket, key)),
+            );
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut cmd = ::redis::cmd("HGET");
+        cmd.arg(BucketKeys::of(bucket).outbox()).arg(key.to_string());
+        reply::optional_text(self.connection.ask(Request::plain(cmd))?)
+    }
+
+    fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError> {
+        let mut by_bucket: BTreeMap<Bucket, Vec<String>> = BTreeMap::new();
+        for (bucket, key) in published {
+            by_bucket.entry(*bucket).or_default().push(key.to_string());
+        }
+        let request = |(bucket, fields): (Bucket, Vec<String>)| {
+            let mut cmd = ::redis::cmd("HDEL");
+            cmd.arg(BucketKeys::of(bucket).outbox()).arg(fields);
+            Request::plain(cmd)
+        };
+        self.connection
+            .ask_all(by_bucket.into_iter().map(request).collect())?;
+        Ok(())
+    }
+
+    fn processed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Vec<OffsetRange>>, StoreError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut cmd = ::redis::cmd("HMGET");
+        cmd.arg(SOURCES);
+        for partition in partitions {
+            cmd.arg(partition.to_string());
+        }
+        let found = reply::optional_texts(self.connection.ask(Request::plain(cmd))?)?;
+        found
+            .iter()
+            .map(|text| reply::ranges(text.as_deref().unwrap_or_default()))
+            .collect()
+    }
+
+    fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
+        let mut request = Request::call(&self.scripts.add_processed, 1);
+        request.cmd.arg(SOURCES);
+        let mut some = false;
+        for (partition, range) in ranges.iter().filter(|(_, range)| range.from < range.until) {
+            request
+                .cmd
+                .arg(partition.to_string())
+                .arg(range.from)
+                .arg(range.until);
+            some = true;
+        }
+        if some {
+            self.connection.ask(request)?;
+        }
+        Ok(())
+    }
+
+    fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
+        self.check_eviction()?;
+        let mut request = Request::call(&self.scripts.check_deployment, 1);
+        let window = self.claim.window;
+        request.cmd.arg(DEPLOYMENT).arg("buckets").arg(wanted.buckets);
+        request
+            .cmd
+            .arg("programme")
+            .arg(&wanted.programme)
+            .arg("timezone")
+            .arg(&wanted.timezone);
+        request.cmd.arg("dedupe_window_seconds").arg(window);
+        let known = reply::texts(self.connection.ask(request)?)?;
+        let damaged = || StoreError::Broken(format!("{DEPLOYMENT} is damaged: {known:?}"));
+        let [buckets, programme, timezone, known_window] = known.as_slice() else {
+            return Err(damaged());
+        };
+        // Receipts are found by the number of windows since 1970: counted by another window, every
+        // receipt would be looked for in a place where it is not.
+        if known_window.parse() != Ok(window) {
+            return Err(StoreError::Broken(format!(
+                "dedupe.window was {known_window} s when this deployment began and is {window} s now; another window \
+                 forgets every receipt: set it back, or, where no event of that time can be repeated any more, \
+                 accept it with `HSET {DEPLOYMENT} dedupe_window_seconds {window}`"
+            )));
+        }
+        let buckets = buckets.parse().map_err(|_| damaged())?;
+        Ok(Deployment {
+            buckets,
+            programme: programme.clone(),
+            timezone: timezone.clone(),
+        })
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        let request = |key: &str| {
+            let mut cmd = ::redis::cmd("SET");
+            cmd.arg(key).arg(1).arg("EX").arg(60);
+            Request::plain(cmd)
+        };
+        let requests = match self.connection.target() {
+            Target::Single(_) => vec![request(PROBE)],
+            // Each bucket may lie on another node.
+            Target::Cluster { .. } => self
+                .buckets
+                .all()
+                .map(|bucket| request(BucketKeys::of(bucket).probe()))
+                .collect(),
+        };
+        self.connection.ask_all(requests)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Reads what Redis answered. An answer of another shape than asked for is an error, never a panic.
+
+use redis::Value;
+
+use crate::store::{Committed, LoadedBucket, OffsetRange, OutboxKey, Receipt, StoreError};
+use crate::types::Coordinates;
+
+/// What a script that claims a generation of receipts answered.
+pub(super) enum Claimed<T> {
+    /// The claim was right.
+    Done(T),
+    /// Nothing was done: this generation is the right one.
+    Wrong(u64),
+}
+
+impl<T> Claimed<T> {
+    /// Reads the answer, with `done` where the claim was right.
+    pub(super) fn read(
+        answer: Value,
+        done: impl FnOnce(Value) -> Result<T, StoreError>,
+    ) -> Result<Self, StoreError> {
+        if let Value::Array(parts) = &answer
+            && let [Value::BulkString(word), Value::Int(generation)] = parts.as_slice()
+            && word == b"generation"
+        {
+            return u64::try_from(*generation)
+                .map(Claimed::Wrong)
+                .map_err(|_| unexpected("a generation"));
+        }
+        done(answer).map(Claimed::Done)
+    }
+}
+
+/// What `commit.lua` returns when it did its work.
+pub(super) fn committed(answer: Value) -> Result<Committed, StoreError> {
+    match answer {
+        Value::Int(1) => Ok(Committed::Written),
+        Value::Int(0) => Ok(Committed::Refused),
+        _ => Err(unexpected("a commit's outcome")),
+    }
+}
+
+/// What `load.lua` returns when it did its work.
+pub(super) fn loaded(answer: Value) -> Result<LoadedBucket, StoreError> {
+    let parts: [Value; 3] = array(answer)?.try_into().map_err(|_| unexpected("a bucket"))?;
+    let [accounts, receipts, outbox] = parts;
+    let receipts = optional_texts(receipts)?.into_iter();
+    Ok(LoadedBucket {
+        accounts: optional_texts(accounts)?,
+        receipts: receipts
+            .map(|found| found.map(|text| receipt(&text)).transpose())
+            .collect::<Result<_, _>>()?,
+        outbox: outbox_entries(outbox)?,
+    })
+}
+
+/// Texts, some of which are not there.
+pub(super) fn optional_texts(answer: Value) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    array(answer)?.into_iter().map(optional_text).collect()
+}
+
+/// A text that may not be there.
+pub(super) fn optional_text(answer: Value) -> Result<Option<Vec<u8>>, StoreError> {
+    match answer {
+        Value::BulkString(bytes) => Ok(Some(bytes)),
+        Value::Nil => Ok(None),
+        _ => Err(unexpected("a text")),
+    }
+}
+
+/// Texts that are all there.
+pub(super) fn texts(answer: Value) -> Result<Vec<String>, StoreError> {
+    let present = |found: Option<Vec<u8>>| found.and_then(|bytes| String::from_utf8(bytes).ok());
+    optional_texts(answer)?
+        .into_iter()
+        .map(|found| present(found).ok_or_else(|| unexpected("a text")))
+        .collect()
+}
+
+/// The fields of an outbox.
+pub(super) fn outbox_keys(answer: Value) -> Result<Vec<OutboxKey>, StoreError> {
+    let fields = optional_texts(answer)?;
+    fields
+        .into_iter()
+        .map(|field| outbox_key(&field.unwrap_or_default()))
+        .collect()
+}
+
+/// Reads ranges written as `0-500,900-1000`.
+pub(super) fn ranges(text: &[u8]) -> Result<Vec<OffsetRange>, StoreError> {
+    let text = String::from_utf8_lossy(text);
+    let range = |part: &str| {
+        let (from, until) = part.split_once('-')?;
+        Some(OffsetRange {
+            from: from.parse().ok()?,
+            until: until.parse().ok()?,
+        })
+    };
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts
+        .map(range)
+        .collect::<Option<_>>()
+        .ok_or_else(|| foreign("accrual:sources", &text))
+}
+
+/// A receipt as it is kept: `topic/partition/offset fingerprint`, the fingerprint in hexadecimal.
+pub(super) fn receipt_text(receipt: &Receipt) -> String {
+    format!("{} {:016x}", receipt.at, receipt.fingerprint)
+}
+
+fn receipt(bytes: &[u8]) -> Result<Receipt, StoreError> {
+    let text = String::from_utf8_lossy(bytes);
+    let read = || {
+        let (at, fingerprint) = text.rsplit_once(' ')?;
+        let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
+        Some(Receipt {
+            at: Coordinates::parse(at)?,
+            fingerprint,
+        })
+    };
+    read().ok_or_else(|| foreign("accrual:{…}:receipts", &text))
+}
+
+fn outbox_entries(answer: Value) -> Result<Vec<(OutboxKey, Vec<u8>)>, StoreError> {
+    let mut parts = optional_texts(answer)?.into_iter().flatten();
+    let mut entries = Vec::new();
+    while let (Some(field), Some(blob)) = (parts.next(), parts.next()) {
+        entries.push((outbox_key(&field)?, blob));
+    }
+    // Redis keeps no order; the caller wants what came first, first.
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
+fn outbox_key(field: &[u8]) -> Result<OutboxKey, StoreError> {
+    let text = String::from_utf8_lossy(field);
+    OutboxKey::parse(&text).ok_or_else(|| foreign("accrual:{…}:outbox", &text))
+}
+
+fn array(answer: Value) -> Result<Vec<Value>, StoreError> {
+    match answer {
+        Value::Array(parts) => Ok(parts),
+        _ => Err(unexpected("a list")),
+    }
+}
+
+fn unexpected(wanted: &str) -> StoreError {
+    StoreError::Broken(format!(
+        "Redis did not answer with {wanted}; is another program's server at its address?"
+    ))
+}
+
+fn foreign(key: &str, text: &str) -> StoreError {
+    StoreError::Broken(format!(
+        "`{text}` in {key} is not what accrual writes; does another program write there?"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_are_read_back_as_written() {
+        let at = Coordinates {
+            topic: "shop/orders".into(),
+            partition: 3,
+            offset: 9_000_000_000,
+        };
+        let written = Receipt {
+            at,
+            fingerprint: 0xfeed,
+        };
+        assert_eq!(receipt(receipt_text(&written).as_bytes()).unwrap(), written);
+        assert!(matches!(receipt(b"shop/orders/3/1"), Err(StoreError::Broken(_))));
+    }
+
+    #[test]
+    fn ranges_are_read_and_foreign_text_is_told() {
+        assert_eq!(ranges(b"").unwrap(), []);
+        let two = [
+            OffsetRange { from: 0, until: 5 },
+            OffsetRange { from: 9, until: 10 },
+        ];
+        assert_eq!(ranges(b"0-5,9-10").unwrap(), two);
+        assert!(matches!(ranges(b"0-5,x"), Err(StoreError::Broken(_))));
+    }
+}

@@ -1,0 +1,232 @@
+//! Redis servers for tests that need one of their own: started from the PATH, on a free loopback port,
+//! in a directory that goes with them, and ended by their process id.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+/// A server of this test's own. It ends with the value.
+pub struct RedisServer {
+    child: Child,
+    directory: PathBuf,
+    arguments: Vec<String>,
+    port: u16,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("accrual-redis-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let password = arguments.iter().position(|argument| *argument == "--requirepass");
+        let password = password.map(|place| arguments[place + 1].to_owned());
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        // Another process may take the port between its choice and its use.
+        for _ in 0..10 {
+            let port = free_port();
+            let child = spawn(&directory, port, &arguments);
+            let mut server = Self {
+                child,
+                directory: directory.clone(),
+                arguments: arguments.clone(),
+                port,
+                password: password.clone(),
+            };
+            if server.answers_within(Duration::from_secs(20)) {
+                return server;
+            }
+        }
+        panic!(
+            "redis-server does not start; see {}",
+            directory.join("log").display()
+        );
+    }
+
+    /// The port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL, with the password if there is one.
+    pub fn url(&self) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// Runs a command, such as `["CONFIG", "SET", "maxmemory", "1"]`.
+    pub fn command(&self, words: &[&str]) -> Value {
+        self.try_command(words)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Runs a command that may fail.
+    pub fn try_command(&self, words: &[&str]) -> redis::RedisResult<Value> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        let mut command = redis::Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(word);
+        });
+        command.query(&mut connection)
+    }
+
+    /// Ends the server at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again at the same port, in the same directory.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.directory, self.port, &self.arguments);
+        assert!(
+            self.answers_within(Duration::from_secs(20)),
+            "redis-server does not start again"
+        );
+    }
+
+    fn answers_within(&mut self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < limit {
+            if self.try_command(&["PING"]).is_ok() {
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // It may have ended already, and the directory may be gone: both are as wanted.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+        let _gone = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A cluster of three primaries.
+pub struct RedisCluster {
+    /// Its nodes.
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts the nodes and waits until every one of them knows all the others.
+    pub fn start() -> Self {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
+        let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_with(&arguments)).collect();
+        let share = 16384 / nodes.len() + 1;
+        for (number, node) in nodes.iter().enumerate() {
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            let slots = (number * share..((number + 1) * share).min(16384)).map(|slot| slot.to_string());
+            let words: Vec<String> = ["CLUSTER".into(), "ADDSLOTS".into()]
+                .into_iter()
+                .chain(slots)
+                .collect();
+            node.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        for node in &nodes[1..] {
+            nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
+        }
+        let cluster = Self { nodes };
+        let begin = Instant::now();
+        while !cluster
+            .nodes
+            .iter()
+            .all(|node| knows_all(node, cluster.nodes.len()))
+        {
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "the Redis cluster does not form"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    }
+
+    /// The URL in accrual's form. One node is enough to find the others.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
+        format!("redis-cluster://{}", nodes.join(","))
+    }
+}
+
+fn knows_all(node: &RedisServer, nodes: usize) -> bool {
+    let text = |words: &[&str]| match node.command(words) {
+        Value::BulkString(bytes) => String::from_utf8(bytes).unwrap(),
+        Value::VerbatimString { text, .. } => text,
+        other => panic!("{words:?}: {other:?}"),
+    };
+    let info = text(&["CLUSTER", "INFO"]);
+    let known = text(&["CLUSTER", "NODES"])
+        .lines()
+        .filter(|line| line.contains(" connected "))
+        .count();
+    info.contains("cluster_state:ok") && info.contains("cluster_slots_assigned:16384") && known == nodes
+}
+
+fn spawn(directory: &std::path::Path, port: u16, arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--logfile",
+        "log",
+        "--dir",
+    ]);
+    command
+        .arg(directory)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::NotFound => panic!(
+            "this test needs a Redis of its own and there is no redis-server in the PATH: \
+             install it (Debian: apt-get install redis-server) or run ./test, which looks after it"
+        ),
+        Err(error) => panic!("redis-server cannot be started: {error}"),
+    }
+}
+
+/// A port that is free, with room for the cluster's bus 10,000 above it.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return port;
+        }
+    }
+}
