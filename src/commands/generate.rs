@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use self::sink::{KafkaSink, Property, Sink, Target};
@@ -234,14 +234,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         Duration::try_from(length)
     };
     parse().map_err(|_: jiff::Error| "expected a duration such as 30d or 12h".to_owned())
-}
-
-/// A duration as people write it, for other commands' arguments.
-///
-/// # Errors
-/// Where it is none.
-pub fn parse_duration(text: &str) -> anyhow::Result<Duration> {
-    duration(text).map_err(anyhow::Error::msg).with_context(|| format!("`{text}`"))
 }
 
 #[cfg(test)]
