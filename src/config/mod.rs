@@ -61,8 +61,6 @@ pub struct Config {
     pub instance: Option<String>,
     /// What is too big to be looked at.
     pub limits: Limits,
-    /// When so many records are broken that taking more would only hide it.
-    pub poison: Option<Poison>,
 }
 
 impl Config {
@@ -204,15 +202,6 @@ pub struct Cache {
 pub struct Limits {
     /// A record with a larger value is a dead letter, unread.
     pub max_record_bytes: usize,
-}
-
-/// When so many records are broken that taking more would only hide it.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Poison {
-    /// The share of dead letters, above 0 and at most 1, over which the worker stops taking input.
-    pub share: f64,
-    /// Over how many of the last records the share is taken.
-    pub records: usize,
 }
 
 #[cfg(test)]

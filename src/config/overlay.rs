@@ -30,8 +30,6 @@ const SETTINGS: &[&str] = &[
     "cache.accounts",
     "instance",
     "limits.max_record_bytes",
-    "poison.share",
-    "poison.records",
 ];
 
 /// Variables with the worker's prefix that are no settings: each a name, or the start of names.

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Http, Input, Limits, Poison, Shutdown, StoreAddress, kafka, secret, store,
+    Batch, Cache, Config, Dedupe, Http, Input, Limits, Shutdown, StoreAddress, kafka, secret, store,
     topics,
 };
 use crate::types::Buckets;
@@ -32,7 +32,6 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         "cache",
         "instance",
         "limits",
-        "poison",
     ])?;
     // Everything is read before anything is given up, so that all problems are reported.
     let kafka = kafka::read(&settings, folder);
@@ -56,7 +55,6 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let limits = section(&settings, "limits", &["max_record_bytes"]);
     let max_record_bytes =
         optional(limits.as_ref(), "max_record_bytes", 1 << 20, |value| value.whole(1_024..=(100 << 20)));
-    let poison = settings.get("poison").map(|value| poison(&value));
 
     let (inputs, outputs) = topics?;
     Some(Config {
@@ -76,7 +74,6 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         cache: Cache { accounts: accounts? },
         instance: transpose(instance)?,
         limits: Limits { max_record_bytes: max_record_bytes? },
-        poison: transpose(poison)?,
     })
 }
 
@@ -169,14 +166,3 @@ fn instance(value: &Value<'_>) -> Option<String> {
     })
 }
 
-fn poison(value: &Value<'_>) -> Option<Poison> {
-    let section = value.map(&["share", "records"])?;
-    let share = section.required("share").and_then(|share| {
-        let share = share.decimal("a share above 0 and at most 1, such as 0.5", |share| {
-            share > 0.into() && share <= 1.into()
-        })?;
-        f64::try_from(share).ok()
-    });
-    let records = optional(Some(&section), "records", 1_000, |records| records.whole(10..=1_000_000));
-    Some(Poison { share: share?, records: records? })
-}

@@ -102,7 +102,6 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.cache.accounts, 100_000);
     assert_eq!(config.limits.max_record_bytes, 1_048_576);
     assert_eq!(config.instance, None);
-    assert_eq!(config.poison, None);
     assert_eq!(config.outputs.dead_letters.as_str(), "accrual.dead-letters");
 }
 
@@ -128,7 +127,6 @@ fn the_environment_alone_is_enough() {
         ("ACCRUAL_BATCH__MAX_WAIT", "50ms"),
         ("ACCRUAL_OUTPUTS__TIER_CHANGES", "tiers"),
         ("ACCRUAL_CREATE_TOPICS", "true"),
-        ("ACCRUAL_POISON__SHARE", "0.25"),
     ]);
     let config = Config::load(None, environment, &[]).unwrap();
     assert_eq!(config.kafka.properties["bootstrap.servers"].reveal(), "a:9092,b:9092");
@@ -138,7 +136,6 @@ fn the_environment_alone_is_enough() {
     assert_eq!(config.batch.max_wait, Duration::from_millis(50));
     assert_eq!(config.outputs.tier_changes.as_str(), "tiers");
     assert!(config.create_topics);
-    assert_eq!(config.poison, Some(Poison { share: 0.25, records: 1_000 }));
 }
 
 #[test]
@@ -164,8 +161,6 @@ fn every_setting_has_a_variable_that_sets_it() {
         ("cache.accounts", "14"),
         ("instance", "fifteen"),
         ("limits.max_record_bytes", "1616"),
-        ("poison.share", "0.17"),
-        ("poison.records", "18"),
         ("kafka.client.id", "nineteen"),
     ];
     let environment: Vec<(OsString, OsString)> = everything
@@ -311,11 +306,6 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
             "5:16 `http.listen` must be an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464, not `9464`",
         ),
         ("instance: a/b", "5:11 `instance` must be 1 to 100 letters, digits, `.`, `_` and `-`, not `a/b`"),
-        ("poison: {}", "5:9 `share` is missing in `poison`"),
-        (
-            "poison: {share: 0}",
-            "5:17 `poison.share` must be a share above 0 and at most 1, such as 0.5, not `0`",
-        ),
         (
             "outputs: {awards: shop.orders}",
             "5:19 `shop.orders` is both an input and `outputs.awards`; each needs a topic of its own",
@@ -330,7 +320,7 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
         (
             "topics: x",
-            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, history, shutdown, create_topics, buckets, cache, instance, limits, poison",
+            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, history, shutdown, create_topics, buckets, cache, instance, limits",
         ),
         ("store: memory", "5:1 `store` is given twice; the first is on line 3"),
     ];
