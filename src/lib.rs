@@ -19,6 +19,7 @@ pub mod programme;
 pub mod rules;
 mod spelling;
 pub mod store;
+pub mod traffic;
 pub mod types;
 pub mod worker;
 pub mod yaml;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{check, probe, run};
+use accrual::commands::{check, generate, probe, run};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -26,6 +26,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check settings and programme without consuming anything.
     Check(check::CheckArgs),
+    /// Make a shop's traffic, to Kafka or to a file.
+    Generate(generate::GenerateArgs),
     /// Ask a worker's health, for healthchecks in images without curl.
     Probe(probe::ProbeArgs),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
+        Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::probe(args),
     };
     result.unwrap_or_else(|error| {
