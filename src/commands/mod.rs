@@ -1,6 +1,8 @@
 //! What a person can ask accrual to do: one command a file.
 
+pub mod account;
 pub mod check;
 pub mod probe;
 pub mod run;
+pub mod schemas;
 pub mod setup;
