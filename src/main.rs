@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{account, check, probe, run, schemas};
+use accrual::commands::{account, check, generate, probe, run, schemas};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -30,6 +30,8 @@ enum Command {
     Account(account::AccountArgs),
     /// Write the JSON Schemas of events and of what is published.
     Schemas(schemas::SchemasArgs),
+    /// Make a shop's traffic, to Kafka or to a file.
+    Generate(generate::GenerateArgs),
     /// Ask a worker's health, for healthchecks in images without curl.
     Probe(probe::ProbeArgs),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Account(args) => account::account(args),
         Command::Schemas(args) => schemas::schemas(args),
+        Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::probe(args),
     };
     result.unwrap_or_else(|error| {

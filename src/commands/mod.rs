@@ -2,7 +2,9 @@
 
 pub mod account;
 pub mod check;
+pub mod generate;
 pub mod probe;
+pub mod progress;
 pub mod run;
 pub mod schemas;
 pub mod setup;

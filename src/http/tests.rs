@@ -1,9 +1,8 @@
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -140,11 +139,16 @@ impl Served {
     }
 
     async fn ask(&self, method: &str, path: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: accrual\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let address = self.address;
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = asked.await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_owned(), body: body.to_owned() }
@@ -277,8 +281,8 @@ async fn metrics_index_and_description_are_served_and_the_rest_is_a_problem() {
 #[tokio::test]
 async fn the_server_ends_when_told_also_under_an_open_connection() {
     let served = Served::new().await;
-    let mut open = TcpStream::connect(served.address).await.unwrap();
-    open.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    let mut open = TcpStream::connect(served.address).unwrap();
+    open.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
     served.get("/livez").await;
     served.stop.send(()).unwrap();
     tokio::time::timeout(SHUTDOWN * 2, served.ended).await.unwrap().unwrap().unwrap();

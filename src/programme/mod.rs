@@ -1,6 +1,6 @@
 //! The loyalty programme: what earns, how much, for whom.
 //!
-//! The types here are what a validated programme is; [`parse`] makes them from YAML and says
+//! The types here are what a validated programme is; [`Programme::parse`] makes them from YAML and says
 //! everything that is wrong with it at once. A value of these types holds its own rules: no caller
 //! checks them again.
 

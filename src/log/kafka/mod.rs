@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 pub use admin::{Check, Created, TopicProblem, TopicProblems, WantedTopic, check, ensure_topics};
 pub use mock::MockBroker;
-pub use settings::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, PropertyProblem};
+pub use settings::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, PropertyProblem, property_problem};
 
 use self::consumer::Reader;
 use self::producer::Writer;

@@ -326,6 +326,11 @@ const ALIASES: &[(&str, &str)] = &[
     ("linger.ms", "queue.buffering.max.ms"),
 ];
 
+/// What is wrong with one property of the operator's, without connecting.
+pub fn property_problem(name: &str, value: &str) -> Option<PropertyProblem> {
+    problem(name, value)
+}
+
 fn problem(name: &str, value: &str) -> Option<PropertyProblem> {
     let wrong = |problem: String| Some(PropertyProblem { name: name.to_owned(), problem });
     if let Some(owned) = OWNED.iter().find(|owned| owned.name == name) {
@@ -342,7 +347,8 @@ fn problem(name: &str, value: &str) -> Option<PropertyProblem> {
         Ok(_) => None,
         Err(rdkafka::error::KafkaError::ClientConfig(_, said, _, _)) => {
             // librdkafka quotes the value after a colon or in quotes; a secret must not reach a log.
-            let said = if value.is_empty() { said } else { said.replace(value, "…") };
+            // What is shorter is no secret, and may be part of a range that is told.
+            let said = if value.len() < 4 { said } else { said.replace(value, "…") };
             wrong(said)
         }
         Err(other) => wrong(other.to_string()),

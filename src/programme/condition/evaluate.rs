@@ -1,11 +1,12 @@
-//! A checked condition and its evaluation.
+//! The evaluation of a checked condition.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
+use super::computed::{Key, Value};
+use super::node::{Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
 use super::value::{decimal_of_text, order};
 use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
 
@@ -608,8 +609,8 @@ impl<'a> Run<'a> {
                 Some(DataValue::Time(time)) => Ok(Value::text(time.to_string())),
                 _ => Err(value.instead_of("a number, a time, text, or true or false")),
             },
-            Function::ToNumber => as_decimal(&value).map(Value::number),
-            Function::ToWhole => as_decimal(&value).map(|number| Value::number(number.trunc())),
+            Function::ToNumber => value.to_decimal().map(Value::number),
+            Function::ToWhole => value.to_decimal().map(|number| Value::number(number.trunc())),
             Function::ToTime => match value.single() {
                 Some(DataValue::Time(_)) => Ok(value),
                 _ => match value.as_text()?.parse() {

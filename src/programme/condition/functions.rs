@@ -3,8 +3,8 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use jiff::Timestamp;
 
-use super::evaluate::{Function, Loop, LoopKind, Node, Search};
 use super::lower::{Lowering, Part, did_you_mean};
+use super::node::{Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
 use super::{DataValue, MAX_LOOPS};
 use crate::spelling::closest;

@@ -8,7 +8,7 @@ use cel::Env;
 use cel::common::ast::{Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo};
 use rust_decimal::Decimal;
 
-use super::evaluate::{Attribute, Node};
+use super::node::{Attribute, Node};
 use super::shape::{self, Field, Type};
 use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
 use crate::programme::Each;

@@ -4,8 +4,8 @@ use cel::common::ast::operators as cel_operators;
 use cel::common::ast::{CallExpr, IdedExpr};
 
 use super::DataValue;
-use super::evaluate::{Arithmetic, Comparison, Node};
 use super::lower::{Lowering, Part};
+use super::node::{Arithmetic, Comparison, Node};
 use super::shape::Type;
 
 impl<'s> Lowering<'s> {

@@ -676,3 +676,154 @@ proptest::proptest! {
         }
     }
 }
+
+/// Sources that look like conditions, most of them broken somewhere.
+fn any_source() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let word = prop::sample::select(vec![
+        "data",
+        "item",
+        "event",
+        "member",
+        ".",
+        "amount",
+        "items",
+        "channel",
+        "price",
+        "tags",
+        "time",
+        "id",
+        "x",
+        "y",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "?",
+        ":",
+        "==",
+        "!=",
+        "<",
+        "<=",
+        ">",
+        ">=",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "&&",
+        "||",
+        "!",
+        " in ",
+        "true",
+        "false",
+        "null",
+        "0",
+        "1",
+        "2.5",
+        "9223372036854775807",
+        "1e308",
+        "7u",
+        "0x",
+        "\"a\"",
+        "'",
+        "\"",
+        "\\",
+        "b\"",
+        "r'",
+        "\"\"\"",
+        "has",
+        "size",
+        "map",
+        "all",
+        "exists",
+        "filter",
+        "exists_one",
+        "contains",
+        "string",
+        "int",
+        "double",
+        "timestamp",
+        "distinct_count",
+        "startsWith",
+        "`",
+        "é",
+        "💖",
+        "\n",
+        "//",
+        " ",
+    ]);
+    prop_oneof![prop::collection::vec(word, 0..40).prop_map(|words| words.concat()), ".{0,60}"]
+}
+
+/// Well formed conditions over an order, of every operator and function, most of them well typed.
+fn any_condition() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let number = prop_oneof![
+        Just("data.amount".to_owned()),
+        Just("item.price".to_owned()),
+        Just("data[\"huge\"]".to_owned()),
+        Just("size(data.items)".to_owned()),
+        any::<i32>().prop_map(|number| number.to_string()),
+        "[0-9]{1,12}\\.[0-9]{1,12}",
+    ];
+    let text = prop_oneof![
+        Just("data.channel".to_owned()),
+        Just("item.brand".to_owned()),
+        Just("event.subject".to_owned()),
+        Just("string(data.amount)".to_owned()),
+        "\"[a-z ]{0,4}\"",
+    ];
+    let number = number.prop_recursive(4, 16, 2, |inner| {
+        (inner.clone(), prop::sample::select(vec!["+", "-", "*", "/", "%"]), inner)
+            .prop_map(|(left, operator, right)| format!("({left} {operator} {right})"))
+    });
+    let comparison = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
+    let leaf = prop_oneof![
+        (number.clone(), comparison.clone(), number.clone()).prop_map(|(l, o, r)| format!("{l} {o} {r}")),
+        (text.clone(), comparison, text.clone()).prop_map(|(l, o, r)| format!("{l} {o} {r}")),
+        (number.clone(), number).prop_map(|(l, r)| format!("{l} in [{r}, 1, 2.5]")),
+        (text.clone(), text).prop_map(|(l, r)| format!("({l} + {r}).contains({r})")),
+        Just("has(item.brand)".to_owned()),
+        Just("data.items.map(i, i.category).distinct_count() > 2".to_owned()),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), prop::sample::select(vec!["&&", "||"]), inner.clone())
+                .prop_map(|(l, o, r)| format!("({l} {o} {r})")),
+            inner.clone().prop_map(|condition| format!("!({condition})")),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(c, l, r)| format!("({c} ? {l} : {r})")),
+            (prop::sample::select(vec!["all", "exists", "exists_one"]), inner.clone())
+                .prop_map(|(name, body)| format!("data.items.{name}(i, {body} || i.price > 20)")),
+            inner.prop_map(|body| format!("size(data.items.filter(i, {body})) > 1")),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_source_makes_compiling_panic(source in any_source()) {
+        for each in [Each::Event, Each::Item] {
+            for problem in problems("order.paid", each, &source) {
+                proptest::prop_assert!(problem.at <= source.chars().count(), "{problem:?}");
+            }
+            let _ = problems("survey.completed", each, &source);
+        }
+    }
+
+    #[test]
+    fn no_condition_that_compiles_panics_for_any_event(source in any_condition(), scalar in "[a-z]{1,8}|-?[0-9]{1,9}") {
+        let odd = format!(r#"{{"amount": "{scalar}", "channel": [1], "items": [{{"price": {{}}}}, 7, null]}}"#);
+        for json in [ORDER, &odd, "null", "{}"] {
+            with_order(Each::Item, "order.paid", json, |scope, facts| {
+                if let Ok(condition) = Condition::compile(&source, scope) {
+                    let _ = condition.holds(facts);
+                }
+            });
+        }
+    }
+}
