@@ -130,15 +130,9 @@ impl Condition {
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
         let node = lower::compile(source, scope, |holds| match holds {
             Type::Bool | Type::Any => None,
-            other => Some(format!(
-                "a condition must be true or false, and this is {}",
-                other.name()
-            )),
+            other => Some(format!("a condition must be true or false, and this is {}", other.name())),
         })?;
-        Ok(Self {
-            source: source.into(),
-            node,
-        })
+        Ok(Self { source: source.into(), node })
     }
 
     /// Whether it holds.
@@ -179,15 +173,9 @@ impl Expression {
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
         let node = lower::compile(source, scope, |holds| match holds {
             Type::Text | Type::Number | Type::Any => None,
-            other => Some(format!(
-                "text or a number is needed, and this is {}",
-                other.name()
-            )),
+            other => Some(format!("text or a number is needed, and this is {}", other.name())),
         })?;
-        Ok(Self {
-            source: source.into(),
-            node,
-        })
+        Ok(Self { source: source.into(), node })
     }
 
     /// The text, or the number without trailing zeros: `10` for 10.00.
