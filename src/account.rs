@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::civil::Date;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, Entry, EntryKind, Origin, Why};
@@ -15,7 +16,7 @@ use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
 
 /// A member's points, tier and what decisions need to remember. As JSON it starts with
 /// `{"v":<version>,`, so that a version can be compared without parsing.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     /// Counts changes: each entry and each tier change makes it one more.
     #[serde(rename = "v")]
@@ -28,6 +29,7 @@ pub struct Account {
     pub pending: Points,
     /// The level, once it was ever changed; before that the member has the programme's first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Tier")]
     pub tier: Option<Tier>,
     /// Points by when they expire. Points that behave alike are one lot.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -47,7 +49,7 @@ pub struct Account {
 }
 
 /// The level that a member has.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Tier {
     /// The level.
     pub id: TierId,
@@ -56,17 +58,18 @@ pub struct Tier {
 }
 
 /// Points that are released together and expire together.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lot {
     /// How many are left.
     pub points: Points,
     /// When they expire, in seconds since 1970; never where absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i64")]
     pub expires: Option<i64>,
 }
 
 /// Points earned, as tiers measure them.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Earned {
     /// Ever.
     pub total: Points,
@@ -76,7 +79,7 @@ pub struct Earned {
 }
 
 /// What a limit has counted in one period: `["day", 20779, 2, 10]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Used(
     /// The kind of period.
     pub Period,
@@ -89,7 +92,7 @@ pub struct Used(
 );
 
 /// An entry in short form, for "my points" pages.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// The event's time, in seconds since 1970.
     pub at: i64,
@@ -104,6 +107,7 @@ pub struct HistoryEntry {
     pub by: Origin,
     /// Why it was declined.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Why")]
     pub why: Option<Why>,
     /// The event: source, a space, id.
     pub event: Arc<str>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -49,7 +50,7 @@ pub struct Entry {
 }
 
 /// The kinds of entry.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// Points came.
@@ -77,7 +78,7 @@ impl EntryKind {
 }
 
 /// What paid, or would have. As JSON `{"rule":"sign-in"}` or `{"tier":"gold"}`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A rule: the base.
@@ -104,7 +105,7 @@ impl Origin {
 }
 
 /// Why points were declined.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The rule had paid as often as it may in the period.
@@ -166,54 +167,86 @@ pub struct Renderer {
 /// The namespace of every id that accrual makes (a random UUID, fixed once).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_1c2e_91b0_4f3e_9c0b_5d2b_7a6e_83d1);
 
-#[derive(Serialize)]
-struct CloudEvent<'a, D: Serialize> {
+/// What is published, as a CloudEvent 1.0 in structured mode. The record's key is the member.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct CloudEvent<'a, D: Serialize> {
+    #[schemars(extend("const" = "1.0"))]
     specversion: &'static str,
+    /// The same for the same decision, however often it is published: UUIDv5 of programme, event,
+    /// rule or tier, and index. A reader may drop what it has seen.
+    #[schemars(extend("format" = "uuid"))]
     id: &'a str,
+    /// `accrual/` and the programme's name.
     source: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
+    /// The member.
     subject: &'a MemberId,
+    /// When what caused it happened, as upstream wrote it.
+    #[schemars(extend("format" = "date-time"))]
     time: &'a str,
+    #[schemars(extend("const" = "application/json"))]
     datacontenttype: &'static str,
     data: D,
 }
 
-#[derive(Serialize)]
-struct EntryData<'a> {
+/// One line of the ledger.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct EntryData<'a> {
     member_id: &'a MemberId,
+    /// Points moved: positive for the member.
     points: Points,
+    /// Points that were cut.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Points")]
     declined: Option<Points>,
+    /// Points that could be spent after it.
     available: Points,
+    /// Points held after it.
     pending: Points,
+    /// The account's version after it.
     version: u64,
     #[serde(flatten)]
     by: &'a Origin,
+    /// What it was computed from: an order's money, or the base in points that a tier pays more on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("pattern" = r"^-?[0-9]+(\.[0-9]+)?$"))]
     of: Option<Decimal>,
+    /// Why points were declined.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Why")]
     reason: Option<Why>,
+    /// The event's day in the programme's zone, which limits and tiers count in.
+    #[schemars(with = "String", extend("format" = "date"))]
     day: Date,
+    /// The periods whose limits it counts toward.
     #[serde(skip_serializing_if = "<[Period]>::is_empty")]
     counts: &'a [Period],
     event: EventRef<'a>,
     programme: ProgrammeRef<'a>,
 }
 
-#[derive(Serialize)]
-struct TierData<'a> {
+/// A member's change to another level.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct TierData<'a> {
     member_id: &'a MemberId,
+    /// The level before.
     from: &'a TierId,
+    /// The level from now on.
     to: &'a TierId,
+    /// Why it changed.
+    #[schemars(extend("enum" = ["reached"]))]
     reason: &'static str,
+    /// What the member has earned, as tiers measure it.
     measure: Points,
+    /// The account's version after it.
     version: u64,
     event: EventRef<'a>,
     programme: ProgrammeRef<'a>,
 }
 
-#[derive(Serialize)]
+/// The event that caused it.
+#[derive(Serialize, JsonSchema)]
 struct EventRef<'a> {
     source: &'a str,
     id: &'a str,
@@ -221,9 +254,11 @@ struct EventRef<'a> {
     kind: &'a str,
 }
 
-#[derive(Serialize)]
+/// The programme that decided it.
+#[derive(Serialize, JsonSchema)]
 struct ProgrammeRef<'a> {
     name: &'a str,
+    /// The first 12 hex digits of the file's hash.
     version: &'a str,
 }
 
@@ -257,8 +292,7 @@ impl Renderer {
 
     /// A change as the CloudEvent that is published for it.
     pub fn change(&self, event: &Event, applied: &Applied) -> Vec<u8> {
-        let event_ref =
-            EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
+        let event_ref = EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
         let programme = ProgrammeRef { name: &self.programme, version: &self.version };
         match &applied.change {
             Change::Entry(entry) => {
@@ -312,7 +346,14 @@ impl Renderer {
         json
     }
 
-    fn envelope<D: Serialize>(&self, id: Uuid, kind: &str, member: &MemberId, time: &str, data: D) -> Vec<u8> {
+    fn envelope<D: Serialize>(
+        &self,
+        id: Uuid,
+        kind: &str,
+        member: &MemberId,
+        time: &str,
+        data: D,
+    ) -> Vec<u8> {
         let mut text = Uuid::encode_buffer();
         let event = CloudEvent {
             specversion: "1.0",

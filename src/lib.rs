@@ -7,6 +7,7 @@
 //! [`commands`].
 
 pub mod account;
+pub mod account_view;
 pub mod commands;
 pub mod config;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod programme;
 pub mod rules;
+pub mod schema;
 mod spelling;
 pub mod store;
 pub mod traffic;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{check, demo, generate, probe, run};
+use accrual::commands::{account, check, demo, generate, probe, run, schemas};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -26,6 +26,10 @@ enum Command {
     Run(run::RunArgs),
     /// Check settings and programme without consuming anything.
     Check(check::CheckArgs),
+    /// Show a member's account.
+    Account(account::AccountArgs),
+    /// Write the JSON Schemas of events and of what is published.
+    Schemas(schemas::SchemasArgs),
     /// Show the whole job with nothing else installed.
     Demo(demo::DemoArgs),
     /// Make a shop's traffic, to Kafka or to a file.
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
+        Command::Account(args) => account::account(args),
+        Command::Schemas(args) => schemas::schemas(args),
         Command::Demo(args) => demo::demo(args),
         Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::probe(args),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! shared_text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
@@ -75,11 +75,13 @@ shared_text! {
 }
 
 /// Names an event: the same source and id again is the same event.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventId {
     /// The CloudEvents source, a URI reference (and so without spaces).
+    #[schema(value_type = String)]
     pub source: Box<str>,
     /// The CloudEvents id, unique within its source.
+    #[schema(value_type = String)]
     pub id: Box<str>,
 }
 
@@ -90,7 +92,20 @@ impl fmt::Display for EventId {
 }
 
 /// Loyalty points: whole, signed, and never wrapping.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Points(pub i64);
 
@@ -170,10 +185,7 @@ pub struct Coordinates {
 impl Coordinates {
     /// The partition that the record stands in.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition {
-            topic: self.topic.clone(),
-            partition: self.partition,
-        }
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -181,11 +193,7 @@ impl Coordinates {
         let mut parts = text.rsplitn(3, '/');
         let offset = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
-        Some(Self {
-            topic: TopicName::from(parts.next()?),
-            partition,
-            offset,
-        })
+        Some(Self { topic: TopicName::from(parts.next()?), partition, offset })
     }
 }
 
@@ -201,11 +209,7 @@ mod tests {
 
     #[test]
     fn coordinates_are_read_back_as_written() {
-        let written = Coordinates {
-            topic: "a/b.c".into(),
-            partition: 3,
-            offset: 17,
-        };
+        let written = Coordinates { topic: "a/b.c".into(), partition: 3, offset: 17 };
         assert_eq!(Coordinates::parse(&written.to_string()), Some(written));
         assert_eq!(Coordinates::parse("orders/x/1"), None);
     }

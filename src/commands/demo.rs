@@ -10,7 +10,7 @@ mod shop;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -29,7 +29,7 @@ use crate::programme::Programme;
 use crate::store::StoreSettings;
 use crate::store::memory::MemoryStore;
 use crate::traffic::{ShopTopic, TrafficSettings};
-use crate::types::Buckets;
+use crate::types::{Buckets, TopicName};
 use crate::worker::Worker;
 
 /// What `accrual demo` is told.
@@ -60,7 +60,7 @@ const PROGRAMME: &str = include_str!("../../examples/programme.yaml");
 
 const PARTITIONS: i32 = 4;
 const BUCKETS: Buckets = Buckets(128);
-const WINDOW: Duration = Duration::from_secs(30 * 86_400);
+const WINDOW: Duration = Duration::from_hours(30 * 24);
 
 /// Smaller than in production, because the mock broker keeps little; see [`shop::IN_FLIGHT_A_LANE`].
 const BATCH: usize = 2_000;
@@ -125,7 +125,10 @@ impl Demo {
         let inputs = ShopTopic::ALL.map(ShopTopic::name);
         let topics: Vec<(&str, i32)> = inputs
             .into_iter()
-            .chain([&outputs.awards, &outputs.tier_changes, &outputs.accounts, &outputs.dead_letters].map(|topic| topic.as_str()))
+            .chain(
+                [&outputs.awards, &outputs.tier_changes, &outputs.accounts, &outputs.dead_letters]
+                    .map(TopicName::as_str),
+            )
             .map(|topic| (topic, PARTITIONS))
             .collect();
         let broker = MockBroker::start(&topics)?;
@@ -191,7 +194,10 @@ impl Demo {
             }
             if moved.elapsed() >= PATIENCE {
                 progress.finish();
-                bail!("{done} of {} records are done, and then nothing happened for {PATIENCE:?}", args.events);
+                bail!(
+                    "{done} of {} records are done, and then nothing happened for {PATIENCE:?}",
+                    args.events
+                );
             }
         }
         progress.finish();
@@ -206,10 +212,11 @@ impl Demo {
 
     /// Waits until the lanes own all partitions, so that no rebalance falls into what is measured.
     fn await_assignment(&self, is_told_to_stop: &dyn Fn() -> bool) -> anyhow::Result<bool> {
-        let all = i64::from(PARTITIONS) * ShopTopic::ALL.len() as i64;
+        let all: i64 = ShopTopic::ALL.iter().map(|_| i64::from(PARTITIONS)).sum();
         let began = Instant::now();
         loop {
-            let owned: Option<Vec<i64>> = self.worker.statuses().iter().map(|status| status.partitions()).collect();
+            let owned: Option<Vec<i64>> =
+                self.worker.statuses().iter().map(|status| status.partitions()).collect();
             if owned.is_some_and(|owned| owned.iter().sum::<i64>() == all) {
                 return Ok(true);
             }
@@ -218,7 +225,8 @@ impl Demo {
                 return Ok(false);
             }
             if began.elapsed() > PATIENCE {
-                let why = self.worker.statuses().iter().find_map(|status| status.trouble()).unwrap_or_default();
+                let why =
+                    self.worker.statuses().iter().find_map(|status| status.trouble()).unwrap_or_default();
                 bail!("the lanes did not begin within {PATIENCE:?} {why}");
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -227,7 +235,10 @@ impl Demo {
 
     fn check_lanes(&self) -> anyhow::Result<()> {
         // Why it ended is said by `Worker::stop`, which `demo` calls last, and in the log.
-        if self.worker.has_ended() { bail!("a lane ended by itself") } else { Ok(()) }
+        if self.worker.has_ended() {
+            bail!("a lane ended by itself");
+        }
+        Ok(())
     }
 }
 
@@ -239,17 +250,10 @@ struct Kept {
 
 impl Kept {
     fn start(demo: &Demo, listen: SocketAddr) -> anyhow::Result<Self> {
-        let stores = Stores::Memory(demo.store.clone());
-        let state = |metrics| HttpState {
-            metrics,
-            lanes: Arc::new(Mutex::new(demo.worker.statuses())),
-            programme: demo.programme.clone(),
-            store: Arc::new(Mutex::new(None)),
-            open_store: Arc::new(move || stores.open()),
-            buckets: BUCKETS,
-        };
-        let server = Server::start(listen, state, demo.metrics.clone())
-            .context("another port can be named with --listen")?;
+        let store = Box::new(demo.store.clone());
+        let state = HttpState::new(demo.metrics.clone(), demo.programme.clone(), BUCKETS, store);
+        state.set_lanes(demo.worker.statuses());
+        let server = Server::start(listen, state).context("another port can be named with --listen")?;
         let signal = stop_signal(&server.runtime)?;
         Ok(Self { server, signal })
     }

@@ -1,10 +1,12 @@
 //! What a person can ask accrual to do: one command a file.
 
+pub mod account;
 pub mod check;
 pub mod demo;
 pub mod generate;
 pub mod probe;
 pub mod progress;
 pub mod run;
+pub mod schemas;
 pub mod setup;
 pub mod summary;

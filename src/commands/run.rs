@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -10,7 +10,6 @@ use anyhow::Context;
 use super::setup::{Connections, SettingsArgs, Setup, Stores};
 use crate::config::Config;
 use crate::http::{self, HttpState};
-use crate::lane::status::LaneStatus;
 use crate::log::LogError;
 use crate::log::kafka::{KafkaSettings, TopicProblems, ensure_topics};
 use crate::metrics::Metrics;
@@ -49,18 +48,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let kafka: Vec<KafkaSettings> =
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
     let stores = setup.stores();
-    let statuses: Arc<Mutex<Vec<Arc<LaneStatus>>>> = Arc::default();
-    let mut server = Server::start(http.listen, |runtime_metrics| HttpState {
-        metrics: runtime_metrics,
-        lanes: statuses.clone(),
-        programme: setup.programme.clone(),
-        store: Arc::new(Mutex::new(None)),
-        open_store: Arc::new({
-            let stores = stores.clone();
-            move || stores.open()
-        }),
-        buckets: setup.config.buckets,
-    }, metrics.clone())?;
+    let state =
+        HttpState::new(metrics.clone(), setup.programme.clone(), setup.config.buckets, stores.open()?);
+    let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         programme = %setup.programme.name,
@@ -73,15 +63,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         "accrual starts"
     );
     let signal = stop_signal(&server.runtime)?;
-    if !prepare(&setup, kafka.first(), &stores, &signal)? {
+    if !prepare(&setup, kafka.first(), &stores, &signal, &state)? {
         server.stop();
         return Ok(ExitCode::SUCCESS);
     }
     let connections = Connections { kafka, stores };
     let worker = Worker::start(*lanes, &setup.lane_settings(), &metrics, connections);
-    if let Ok(mut shown) = statuses.lock() {
-        *shown = worker.statuses();
-    }
+    state.set_lanes(worker.statuses());
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let why = loop {
@@ -114,12 +102,16 @@ fn prepare(
     kafka: Option<&KafkaSettings>,
     stores: &Stores,
     signal: &StopSignal,
+    state: &HttpState,
 ) -> anyhow::Result<bool> {
     let mut store = stores.open().context("the store")?;
     while !signal.is_raised() {
         match setup.check_deployment(store.as_mut()) {
             Ok(()) => break,
-            Err(StoreError::Away(why)) => tracing::warn!(why, "waiting for the store"),
+            Err(StoreError::Away(why)) => {
+                tracing::warn!(why, "waiting for the store");
+                state.waits_for("waiting for the store");
+            }
             Err(error) => return Err(error).context("the store"),
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -133,7 +125,10 @@ fn prepare(
                 }
                 return Ok(true);
             }
-            Err(TopicProblems::Log(LogError::Retriable(why))) => tracing::warn!(why, "waiting for Kafka"),
+            Err(TopicProblems::Log(LogError::Retriable(why))) => {
+                tracing::warn!(why, "waiting for Kafka");
+                state.waits_for(format!("waiting for Kafka: {why}"));
+            }
             Err(error) => return Err(error).context("the topics"),
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -161,7 +156,10 @@ impl Instance {
         // Workers side by side on one host take the first number that no other of their group holds.
         for number in 0..1_000 {
             let name = if number == 0 { host.clone() } else { format!("{host}-{number}") };
-            let file = format!("accrual-{:016x}.lock", xxhash_rust::xxh3::xxh3_64(format!("{group} {name}").as_bytes()));
+            let file = format!(
+                "accrual-{:016x}.lock",
+                xxhash_rust::xxh3::xxh3_64(format!("{group} {name}").as_bytes())
+            );
             let path = std::env::temp_dir().join(file);
             let lock = File::options().create(true).append(true).open(&path).with_context(|| {
                 format!("{} cannot be opened; set `instance` to a name of this worker's own", path.display())
@@ -188,11 +186,7 @@ impl Server {
     ///
     /// # Errors
     /// Where the address cannot be listened on.
-    pub fn start(
-        listen: std::net::SocketAddr,
-        state: impl FnOnce(Metrics) -> HttpState,
-        metrics: Metrics,
-    ) -> anyhow::Result<Self> {
+    pub fn start(listen: std::net::SocketAddr, state: HttpState) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(4)
@@ -205,7 +199,7 @@ impl Server {
             .with_context(|| format!("http.listen: {listen} cannot be listened on"))?;
         let address = listener.local_addr().context("http.listen")?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = http::serve(listener, state(metrics), async move {
+        let served = http::serve(listener, state, async move {
             // Also where the sender is dropped: the worker ends.
             stopped.await.ok();
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Retention;
-use crate::config::{Config, Override};
+use crate::config::{self, Config, Override};
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
@@ -201,9 +201,7 @@ pub fn retention(programme: &Programme, history: usize, window: Duration) -> Ret
 
 fn load_programme(path: &Path) -> Result<Programme, Problems> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Problems::one(format!("the programme {name} cannot be read: {error}")))?;
-    Programme::parse(&name, &text)
+    Programme::parse(&name, &config::read_text(path)?)
 }
 
 /// Makes stores of one kind.

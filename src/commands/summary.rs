@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, IntCounterVec};
 
 use super::progress::grouped;
@@ -62,7 +63,13 @@ impl fmt::Display for Quantile {
 
 /// Records that lanes are done with, whatever became of them.
 pub fn processed(metrics: &Metrics) -> u64 {
-    metrics.events.collect().iter().flat_map(|family| family.get_metric()).map(|metric| whole(metric.get_counter().get_value())).sum()
+    metrics
+        .events
+        .collect()
+        .iter()
+        .flat_map(MetricFamily::get_metric)
+        .map(|metric| whole(metric.get_counter().get_value()))
+        .sum()
 }
 
 impl Summary {
@@ -87,7 +94,9 @@ impl Summary {
             points: rules.chain(tiers).collect(),
             duplicates: above_zero(counts(&metrics.duplicates, ["by"])),
             dead_letters: above_zero(counts(&metrics.dead_letters, ["reason"])),
-            latency: quantile(&metrics.end_to_end_seconds, 0.5).zip(quantile(&metrics.end_to_end_seconds, 0.99)).map(Into::into),
+            latency: quantile(&metrics.end_to_end_seconds, 0.5)
+                .zip(quantile(&metrics.end_to_end_seconds, 0.99))
+                .map(Into::into),
         }
     }
 
@@ -120,12 +129,15 @@ impl fmt::Display for Summary {
         let mut events = table(&header);
         for (kind, numbers) in &self.events {
             let number = |result: &EventResult| numbers.get(result.as_str()).copied().unwrap_or_default();
-            row(&mut events, kind, shown.iter().map(number));
+            // Types that the programme does not name, and records whose type cannot be trusted.
+            let name = if kind == "other" { "(other)" } else { kind };
+            row(&mut events, name, shown.iter().map(number));
         }
         row(&mut events, "all", shown.iter().map(|result| self.with(*result)));
         writeln!(f, "{events}\n")?;
 
-        let mut points = table(&["rule or tier".to_owned(), "points earned".to_owned(), "declined".to_owned()]);
+        let mut points =
+            table(&["rule or tier".to_owned(), "points earned".to_owned(), "declined".to_owned()]);
         for of in &self.points {
             row(&mut points, &of.name, [of.earned, of.declined]);
         }
@@ -172,7 +184,8 @@ pub fn shown(took: Duration) -> String {
 }
 
 fn list(numbers: &BTreeMap<String, u64>) -> String {
-    let items: Vec<String> = numbers.iter().map(|(name, number)| format!("{name} {}", grouped(*number))).collect();
+    let items: Vec<String> =
+        numbers.iter().map(|(name, number)| format!("{name} {}", grouped(*number))).collect();
     items.join(", ")
 }
 
@@ -183,7 +196,7 @@ fn above_zero(counts: BTreeMap<[String; 1], u64>) -> BTreeMap<String, u64> {
 /// Every series of a counter by the values of these labels.
 fn counts<const N: usize>(counters: &IntCounterVec, labels: [&str; N]) -> BTreeMap<[String; N], u64> {
     let mut found = BTreeMap::new();
-    for metric in counters.collect().iter().flat_map(|family| family.get_metric()) {
+    for metric in counters.collect().iter().flat_map(MetricFamily::get_metric) {
         let value = |label: &str| {
             let pair = metric.get_label().iter().find(|pair| pair.name() == label);
             pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
@@ -237,7 +250,9 @@ mod tests {
     #[test]
     fn quantiles_are_interpolated_as_prometheus_does_it() {
         assert_eq!(quantile(&histogram(&[]), 0.5), None);
-        let Some(Quantile::About(median)) = quantile(&histogram(&[0.15, 0.15, 0.15, 0.15]), 0.5) else { panic!() };
+        let Some(Quantile::About(median)) = quantile(&histogram(&[0.15, 0.15, 0.15, 0.15]), 0.5) else {
+            panic!()
+        };
         assert!((median - 0.15).abs() < 1e-9);
         assert_eq!(quantile(&histogram(&[0.05, 5.0, 5.0]), 0.99), Some(Quantile::Over(1.0)));
         assert_eq!(Quantile::About(0.015).to_string(), "15 ms");
@@ -261,7 +276,8 @@ mod tests {
         assert_eq!(processed(&metrics), 1_205);
         assert_eq!((summary.with(EventResult::Applied), summary.earned()), (1_200, 5_070));
         let shown = summary.to_string();
-        for part in ["order.paid", "1,200", "purchase", "5,000", "gold", "5,070", "event_id 3", "not_json 2"] {
+        for part in ["order.paid", "1,200", "purchase", "5,000", "gold", "5,070", "event_id 3", "not_json 2"]
+        {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }
         assert!(!shown.contains("silver") && !shown.contains("replayed"), "{shown}");

@@ -61,8 +61,6 @@ pub struct Config {
     pub instance: Option<String>,
     /// What is too big to be looked at.
     pub limits: Limits,
-    /// When so many records are broken that taking more would only hide it.
-    pub poison: Option<Poison>,
 }
 
 impl Config {
@@ -90,9 +88,7 @@ impl Config {
         if !is_readable && secret::may_hold_one(&text) {
             collector.hide_all();
         }
-        let mut root = parsed
-            .filter(|node| !node.is_null())
-            .unwrap_or_else(Node::empty_map);
+        let mut root = parsed.filter(|node| !node.is_null()).unwrap_or_else(Node::empty_map);
         secret::hide(&root, &collector);
         overlay::environment(&mut root, environment, &collector);
         overlay::flags(&mut root, overrides, &collector);
@@ -108,27 +104,17 @@ impl Config {
 
 /// The text of a file that is no larger than is read.
 pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
-    let cannot = |why: String| {
-        Problems::one(format!(
-            "cannot read {}: {why}",
-            shown(&path.display().to_string())
-        ))
-    };
+    let cannot =
+        |why: String| Problems::one(format!("cannot read {}: {why}", shown(&path.display().to_string())));
     let file = std::fs::File::open(path).map_err(|error| cannot(error.to_string()))?;
     let mut bytes = Vec::new();
     let most = u64::try_from(yaml::MAX_BYTES).unwrap_or(u64::MAX);
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| cannot(error.to_string()))?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| cannot(error.to_string()))?;
     if bytes.len() > yaml::MAX_BYTES {
         return Err(cannot(format!("it has more than {most} bytes")));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        cannot(format!(
-            "byte {} is not UTF-8",
-            error.utf8_error().valid_up_to() + 1
-        ))
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| cannot(format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1)))
 }
 
 /// How to reach the brokers.
@@ -216,15 +202,6 @@ pub struct Cache {
 pub struct Limits {
     /// A record with a larger value is a dead letter, unread.
     pub max_record_bytes: usize,
-}
-
-/// When so many records are broken that taking more would only hide it.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Poison {
-    /// The share of dead letters, above 0 and at most 1, over which the worker stops taking input.
-    pub share: f64,
-    /// Over how many of the last records the share is taken.
-    pub records: usize,
 }
 
 #[cfg(test)]

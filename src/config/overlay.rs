@@ -30,18 +30,11 @@ const SETTINGS: &[&str] = &[
     "cache.accounts",
     "instance",
     "limits.max_record_bytes",
-    "poison.share",
-    "poison.records",
 ];
 
 /// Variables with the worker's prefix that are no settings: each a name, or the start of names.
-const RESERVED: &[&str] = &[
-    "ACCRUAL_LOG",
-    "ACCRUAL_CONFIG",
-    "ACCRUAL_TEST_",
-    "ACCRUAL_REQUIRE_",
-    "ACCRUAL_BENCH_",
-];
+const RESERVED: &[&str] =
+    &["ACCRUAL_LOG", "ACCRUAL_CONFIG", "ACCRUAL_TEST_", "ACCRUAL_REQUIRE_", "ACCRUAL_BENCH_"];
 
 /// A setting given by a flag.
 #[derive(Clone, Debug)]
@@ -116,9 +109,7 @@ fn target_of(variable: &str) -> Option<Target> {
         Some(path) => (path.to_owned(), true),
         None => (setting, false),
     };
-    let property = path
-        .strip_prefix("kafka.")
-        .filter(|property| !property.is_empty());
+    let property = path.strip_prefix("kafka.").filter(|property| !property.is_empty());
     match (property, is_file) {
         (Some(_), false) => Some(Target::Setting(path)),
         (Some(_), true) => Some(Target::FileOf(path)),
@@ -137,8 +128,7 @@ fn is_reserved(name: &str) -> bool {
 /// `ACCRUAL_SERVICE_HOST` or `ACCRUAL_HTTP_PORT_9464_TCP_ADDR`. Nobody wrote those for the worker.
 fn is_service_link(name: &str) -> bool {
     let ends_so = |marker: &str| {
-        name.rsplit_once(marker)
-            .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('_'))
+        name.rsplit_once(marker).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('_'))
     };
     ends_so("_SERVICE_HOST") || ends_so("_SERVICE_PORT") || ends_so("_PORT")
 }
@@ -146,17 +136,11 @@ fn is_service_link(name: &str) -> bool {
 fn unknown_variable(name: &str) -> String {
     let known: Vec<String> = SETTINGS.iter().map(|setting| variable_of(setting)).collect();
     let known =
-        known
-            .iter()
-            .map(String::as_str)
-            .chain(["ACCRUAL_STORE_FILE", "ACCRUAL_LOG", "ACCRUAL_CONFIG"]);
+        known.iter().map(String::as_str).chain(["ACCRUAL_STORE_FILE", "ACCRUAL_LOG", "ACCRUAL_CONFIG"]);
     // The prefix is no part of what was misspelt.
     let after_prefix = known.filter_map(|known| known.strip_prefix(PREFIX));
     match spelling::closest(name.strip_prefix(PREFIX).unwrap_or(name), after_prefix) {
-        Some(near) => format!(
-            "there is no setting for {}; did you mean `{PREFIX}{near}`?",
-            shown(name)
-        ),
+        Some(near) => format!("there is no setting for {}; did you mean `{PREFIX}{near}`?", shown(name)),
         None => format!(
             "there is no setting for {}; `__` stands between the parts of a setting's name, as in `ACCRUAL_BATCH__MAX_WAIT`",
             shown(name)
@@ -182,31 +166,15 @@ fn put_target(root: &mut Node, target: &Target, value: &str, place: &Place) {
 
 /// `a,b` as one input with both topics.
 fn topics(value: &str, place: &Place) -> Node {
-    let names = value
-        .split(',')
-        .map(|name| Node::scalar(name.trim(), place.clone()))
-        .collect();
-    let topics = Node {
-        place: place.clone(),
-        content: Content::List(names),
-    };
+    let names = value.split(',').map(|name| Node::scalar(name.trim(), place.clone())).collect();
+    let topics = Node { place: place.clone(), content: Content::List(names) };
     let input = map_of("topics", topics, place);
-    Node {
-        place: place.clone(),
-        content: Content::List(vec![input]),
-    }
+    Node { place: place.clone(), content: Content::List(vec![input]) }
 }
 
 fn map_of(key: &str, value: Node, place: &Place) -> Node {
-    let entry = Entry {
-        key: key.to_owned(),
-        key_place: place.clone(),
-        value,
-    };
-    Node {
-        place: place.clone(),
-        content: Content::Map(vec![entry]),
-    }
+    let entry = Entry { key: key.to_owned(), key_place: place.clone(), value };
+    Node { place: place.clone(), content: Content::Map(vec![entry]) }
 }
 
 /// Sets `section.key`, or `key`, replacing what is there. A section that the file wrote as something
@@ -222,15 +190,7 @@ fn put(root: &mut Node, path: &str, value: Node, place: &Place) {
                 replace(entries, section, Node::empty_map(), place);
             }
             let section = entries.iter_mut().find(|entry| entry.key == section);
-            if let Some(Entry {
-                value:
-                    Node {
-                        content: Content::Map(inner),
-                        ..
-                    },
-                ..
-            }) = section
-            {
+            if let Some(Entry { value: Node { content: Content::Map(inner), .. }, .. }) = section {
                 replace(inner, key, value, place);
             }
         }
@@ -239,9 +199,5 @@ fn put(root: &mut Node, path: &str, value: Node, place: &Place) {
 
 fn replace(entries: &mut Vec<Entry>, key: &str, value: Node, place: &Place) {
     entries.retain(|entry| entry.key != key);
-    entries.push(Entry {
-        key: key.to_owned(),
-        key_place: place.clone(),
-        value,
-    });
+    entries.push(Entry { key: key.to_owned(), key_place: place.clone(), value });
 }

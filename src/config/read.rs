@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Http, Input, Limits, Poison, Shutdown, StoreAddress, kafka, secret, store,
+    Batch, Cache, Config, Dedupe, Http, Input, Limits, Shutdown, StoreAddress, kafka, secret, store,
     topics,
 };
 use crate::types::Buckets;
@@ -32,7 +32,6 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         "cache",
         "instance",
         "limits",
-        "poison",
     ])?;
     // Everything is read before anything is given up, so that all problems are reported.
     let kafka = kafka::read(&settings, folder);
@@ -41,37 +40,21 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let programme = required(&settings, "programme")
         .and_then(|value| value.text().map(|text| path_from(&value, folder, text)));
     let http = http(&settings);
-    let lanes = settings
-        .get("lanes")
-        .map_or_else(|| Some(cores()), |value| value.whole(1..=MOST_LANES));
+    let lanes = settings.get("lanes").map_or_else(|| Some(cores()), |value| value.whole(1..=MOST_LANES));
     let batch = batch(&settings);
     let dedupe = section(&settings, "dedupe", &["window"]);
-    let window = optional(dedupe.as_ref(), "window", days(30), |value| {
-        value.duration("1h", "3650d")
-    });
-    let history = settings
-        .get("history")
-        .map_or(Some(10), |value| value.whole(0..=1_000));
+    let window = optional(dedupe.as_ref(), "window", days(30), |value| value.duration("1h", "3650d"));
+    let history = settings.get("history").map_or(Some(10), |value| value.whole(0..=1_000));
     let shutdown = section(&settings, "shutdown", &["grace"]);
-    let grace = optional(shutdown.as_ref(), "grace", seconds(25), |value| {
-        value.duration("1s", "1h")
-    });
-    let create_topics = settings
-        .get("create_topics")
-        .map_or(Some(false), |value| value.boolean());
-    let buckets = settings
-        .get("buckets")
-        .map_or(Some(128), |value| value.whole(1..=16_384));
+    let grace = optional(shutdown.as_ref(), "grace", seconds(25), |value| value.duration("1s", "1h"));
+    let create_topics = settings.get("create_topics").map_or(Some(false), |value| value.boolean());
+    let buckets = settings.get("buckets").map_or(Some(128), |value| value.whole(1..=16_384));
     let cache = section(&settings, "cache", &["accounts"]);
-    let accounts = optional(cache.as_ref(), "accounts", 100_000, |value| {
-        value.whole(1..=100_000_000)
-    });
+    let accounts = optional(cache.as_ref(), "accounts", 100_000, |value| value.whole(1..=100_000_000));
     let instance = settings.get("instance").map(|value| instance(&value));
     let limits = section(&settings, "limits", &["max_record_bytes"]);
-    let max_record_bytes = optional(limits.as_ref(), "max_record_bytes", 1 << 20, |value| {
-        value.whole(1_024..=(100 << 20))
-    });
-    let poison = settings.get("poison").map(|value| poison(&value));
+    let max_record_bytes =
+        optional(limits.as_ref(), "max_record_bytes", 1 << 20, |value| value.whole(1_024..=(100 << 20)));
 
     let (inputs, outputs) = topics?;
     Some(Config {
@@ -90,10 +73,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         buckets: Buckets(buckets?),
         cache: Cache { accounts: accounts? },
         instance: transpose(instance)?,
-        limits: Limits {
-            max_record_bytes: max_record_bytes?,
-        },
-        poison: transpose(poison)?,
+        limits: Limits { max_record_bytes: max_record_bytes? },
     })
 }
 
@@ -101,10 +81,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
 pub(super) fn required<'a>(settings: &Map<'a>, key: &str) -> Option<Value<'a>> {
     let value = settings.get(key);
     if value.is_none() {
-        settings.report(format!(
-            "`{key}` is missing; set it here or as {}",
-            variable_of(key)
-        ));
+        settings.report(format!("`{key}` is missing; set it here or as {}", variable_of(key)));
     }
     value
 }
@@ -129,9 +106,7 @@ fn optional<'a, T>(
     default: T,
     read: impl FnOnce(Value<'a>) -> Option<T>,
 ) -> Option<T> {
-    section
-        .and_then(|section| section.get(key))
-        .map_or(Some(default), read)
+    section.and_then(|section| section.get(key)).map_or(Some(default), read)
 }
 
 /// From "was it given, and was it right" to "is it right".
@@ -171,27 +146,17 @@ fn http(settings: &Map<'_>) -> Option<Http> {
     let section = section(settings, "http", &["listen"]);
     let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9464));
     let listen = optional(section.as_ref(), "listen", default, |value| {
-        value.read(
-            "an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464",
-            |text| text.parse().ok(),
-        )
+        value.read("an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464", |text| text.parse().ok())
     });
     Some(Http { listen: listen? })
 }
 
 fn batch(settings: &Map<'_>) -> Option<Batch> {
     let section = section(settings, "batch", &["max_events", "max_wait"]);
-    let max_events = optional(section.as_ref(), "max_events", 5_000, |value| {
-        value.whole(1..=100_000)
-    });
+    let max_events = optional(section.as_ref(), "max_events", 5_000, |value| value.whole(1..=100_000));
     let default = parse_duration("20ms").unwrap_or_default();
-    let max_wait = optional(section.as_ref(), "max_wait", default, |value| {
-        value.duration("1ms", "10s")
-    });
-    Some(Batch {
-        max_events: max_events?,
-        max_wait: max_wait?,
-    })
+    let max_wait = optional(section.as_ref(), "max_wait", default, |value| value.duration("1ms", "10s"));
+    Some(Batch { max_events: max_events?, max_wait: max_wait? })
 }
 
 fn instance(value: &Value<'_>) -> Option<String> {
@@ -201,19 +166,3 @@ fn instance(value: &Value<'_>) -> Option<String> {
     })
 }
 
-fn poison(value: &Value<'_>) -> Option<Poison> {
-    let section = value.map(&["share", "records"])?;
-    let share = section.required("share").and_then(|share| {
-        let share = share.decimal("a share above 0 and at most 1, such as 0.5", |share| {
-            share > 0.into() && share <= 1.into()
-        })?;
-        f64::try_from(share).ok()
-    });
-    let records = optional(Some(&section), "records", 1_000, |records| {
-        records.whole(10..=1_000_000)
-    });
-    Some(Poison {
-        share: share?,
-        records: records?,
-    })
-}

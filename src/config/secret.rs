@@ -61,9 +61,7 @@ impl fmt::Debug for Secretable {
 /// Whether a property of this name holds a secret wherever its value came from.
 pub(super) fn is_secret_name(property: &str) -> bool {
     let name = property.to_ascii_lowercase();
-    ["password", "secret", "passphrase", "token", "credential"]
-        .iter()
-        .any(|word| name.contains(word))
+    ["password", "secret", "passphrase", "token", "credential"].iter().any(|word| name.contains(word))
         || name.ends_with("pem")
         || name == "sasl.oauthbearer.config"
 }
@@ -82,10 +80,7 @@ pub(super) fn hide(root: &Node, collector: &Collector) {
         match (setting.key.as_str(), &setting.value.content) {
             ("kafka", Content::Map(properties)) => {
                 // A name that nobody knows may be a misspelt secret's.
-                for property in properties
-                    .iter()
-                    .filter(|property| !is_harmless_property(&property.key))
-                {
+                for property in properties.iter().filter(|property| !is_harmless_property(&property.key)) {
                     hide_scalars(&property.value, collector);
                 }
             }
@@ -135,11 +130,7 @@ pub(super) fn text_or_file(value: &Value<'_>, folder: &Path) -> Option<Secretabl
         return None;
     };
     let is_file = matches!(entries.as_slice(), [entry] if entry.key == "file");
-    let Some(file) = value
-        .any_map()
-        .filter(|_| is_file)
-        .and_then(|map| map.get("file"))
-    else {
+    let Some(file) = value.any_map().filter(|_| is_file).and_then(|map| map.get("file")) else {
         value.report(format!(
             "{} must be text or {{file: PATH}}; a property's name is written with its dots, as in `sasl.username: me`",
             value.label()
@@ -150,10 +141,7 @@ pub(super) fn text_or_file(value: &Value<'_>, folder: &Path) -> Option<Secretabl
     match read_trimmed(&path) {
         Ok(text) => Some(Secretable::Hidden(Secret(text))),
         Err(why) => {
-            file.report(format!(
-                "cannot read {}: {why}",
-                shown(&path.display().to_string())
-            ));
+            file.report(format!("cannot read {}: {why}", shown(&path.display().to_string())));
             None
         }
     }
@@ -162,9 +150,7 @@ pub(super) fn text_or_file(value: &Value<'_>, folder: &Path) -> Option<Secretabl
 fn read_trimmed(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MOST_BYTES {
         return Err(format!("it has more than {MOST_BYTES} bytes"));
     }

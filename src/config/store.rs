@@ -85,11 +85,9 @@ pub(super) fn parse(text: &str) -> Result<StoreAddress, String> {
         "redis" | "rediss" => node(scheme, rest).map(StoreAddress::Redis),
         "redis-cluster" => cluster("redis", rest),
         "rediss-cluster" => cluster("rediss", rest),
-        _ => Err(
-            "must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, \
+        _ => Err("must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, \
                   rediss-cluster://a:6379,b:6379 or memory"
-                .to_owned(),
-        ),
+            .to_owned()),
     }
 }
 
@@ -100,15 +98,11 @@ fn cluster(scheme: &str, rest: &str) -> Result<StoreAddress, String> {
         None => (String::new(), rest),
     };
     if addresses.contains(['/', '?', '#']) {
-        return Err(
-            "names a cluster, which has no database and no options: write its nodes only, as in \
+        return Err("names a cluster, which has no database and no options: write its nodes only, as in \
                     redis-cluster://a:6379,b:6379"
-                .to_owned(),
-        );
+            .to_owned());
     }
-    let nodes = addresses
-        .split(',')
-        .map(|address| node(scheme, &format!("{credentials}{}", address.trim())));
+    let nodes = addresses.split(',').map(|address| node(scheme, &format!("{credentials}{}", address.trim())));
     nodes.collect::<Result<_, _>>().map(StoreAddress::Cluster)
 }
 

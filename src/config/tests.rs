@@ -35,27 +35,16 @@ impl Drop for Folder {
 }
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-    pairs
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect()
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn flag(setting: &str, value: &str, flag: &str) -> Override {
-    Override {
-        setting: setting.to_owned(),
-        value: value.to_owned(),
-        flag: flag.to_owned(),
-    }
+    Override { setting: setting.to_owned(), value: value.to_owned(), flag: flag.to_owned() }
 }
 
 fn load(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, Problems> {
     let folder = Folder::new(name);
-    Config::load(
-        Some(&folder.file("accrual.yaml", text)),
-        variables(environment),
-        &[],
-    )
+    Config::load(Some(&folder.file("accrual.yaml", text)), variables(environment), &[])
 }
 
 /// Each problem as `line:column message`, or with the variable or flag that it came from.
@@ -78,22 +67,9 @@ fn the_example_is_read_as_it_says() {
     let property = |name: &str| config.kafka.properties.get(name).map(Secretable::reveal);
     assert_eq!(property("bootstrap.servers"), Some("localhost:9092"));
     assert_eq!(property("group.id"), Some("accrual"));
-    let topics: Vec<&str> = config
-        .inputs
-        .iter()
-        .flat_map(|input| &input.topics)
-        .map(TopicName::as_str)
-        .collect();
-    assert_eq!(
-        topics,
-        [
-            "shop.orders",
-            "shop.sign-ins",
-            "shop.reviews",
-            "shop.shares",
-            "shop.members"
-        ]
-    );
+    let topics: Vec<&str> =
+        config.inputs.iter().flat_map(|input| &input.topics).map(TopicName::as_str).collect();
+    assert_eq!(topics, ["shop.orders", "shop.sign-ins", "shop.reviews", "shop.shares", "shop.members"]);
     assert_eq!(
         config.outputs.all().map(|(_, topic)| topic.as_str()),
         [
@@ -109,13 +85,7 @@ fn the_example_is_read_as_it_says() {
     assert!(config.programme.exists());
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.lanes, 2);
-    assert_eq!(
-        config.batch,
-        Batch {
-            max_events: 5_000,
-            max_wait: Duration::from_millis(20)
-        }
-    );
+    assert_eq!(config.batch, Batch { max_events: 5_000, max_wait: Duration::from_millis(20) });
     assert_eq!(config.dedupe.window, Duration::from_hours(30 * 24));
     assert_eq!(config.history, 10);
     assert_eq!(config.shutdown.grace, Duration::from_secs(25));
@@ -126,32 +96,20 @@ fn the_example_is_read_as_it_says() {
 fn what_is_left_out_has_its_default() {
     let config = load("defaults", LEAST, &[]).unwrap();
     assert_eq!(config.store, StoreAddress::Memory);
-    assert_eq!(
-        config.lanes,
-        std::thread::available_parallelism().unwrap().get().min(64)
-    );
-    assert_eq!(
-        config.batch,
-        Batch {
-            max_events: 5_000,
-            max_wait: Duration::from_millis(20)
-        }
-    );
+    assert_eq!(config.lanes, std::thread::available_parallelism().unwrap().get().min(64));
+    assert_eq!(config.batch, Batch { max_events: 5_000, max_wait: Duration::from_millis(20) });
     assert_eq!(config.buckets, Buckets(128));
     assert_eq!(config.cache.accounts, 100_000);
     assert_eq!(config.limits.max_record_bytes, 1_048_576);
     assert_eq!(config.instance, None);
-    assert_eq!(config.poison, None);
     assert_eq!(config.outputs.dead_letters.as_str(), "accrual.dead-letters");
 }
 
 #[test]
 fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
     let folder = Folder::new("precedence");
-    let path = folder.file(
-        "accrual.yaml",
-        format!("{LEAST}lanes: 1\nhistory: 1\nbatch: {{max_events: 1}}\n"),
-    );
+    let path =
+        folder.file("accrual.yaml", format!("{LEAST}lanes: 1\nhistory: 1\nbatch: {{max_events: 1}}\n"));
     let environment = variables(&[("ACCRUAL_LANES", "2"), ("ACCRUAL_HISTORY", "2"), ("PATH", "/bin")]);
     let flags = [flag("history", "3", "--history")];
     let config = Config::load(Some(&path), environment, &flags).unwrap();
@@ -169,31 +127,15 @@ fn the_environment_alone_is_enough() {
         ("ACCRUAL_BATCH__MAX_WAIT", "50ms"),
         ("ACCRUAL_OUTPUTS__TIER_CHANGES", "tiers"),
         ("ACCRUAL_CREATE_TOPICS", "true"),
-        ("ACCRUAL_POISON__SHARE", "0.25"),
     ]);
     let config = Config::load(None, environment, &[]).unwrap();
-    assert_eq!(
-        config.kafka.properties["bootstrap.servers"].reveal(),
-        "a:9092,b:9092"
-    );
-    assert_eq!(
-        config.inputs,
-        [Input {
-            topics: vec!["shop.orders".into(), "shop.members".into()]
-        }]
-    );
+    assert_eq!(config.kafka.properties["bootstrap.servers"].reveal(), "a:9092,b:9092");
+    assert_eq!(config.inputs, [Input { topics: vec!["shop.orders".into(), "shop.members".into()] }]);
     assert_eq!(config.store.to_string(), "cluster redis://a,redis://b,redis://c");
     assert_eq!(config.programme, Path::new("programme.yaml"));
     assert_eq!(config.batch.max_wait, Duration::from_millis(50));
     assert_eq!(config.outputs.tier_changes.as_str(), "tiers");
     assert!(config.create_topics);
-    assert_eq!(
-        config.poison,
-        Some(Poison {
-            share: 0.25,
-            records: 1_000
-        })
-    );
 }
 
 #[test]
@@ -219,8 +161,6 @@ fn every_setting_has_a_variable_that_sets_it() {
         ("cache.accounts", "14"),
         ("instance", "fifteen"),
         ("limits.max_record_bytes", "1616"),
-        ("poison.share", "0.17"),
-        ("poison.records", "18"),
         ("kafka.client.id", "nineteen"),
     ];
     let environment: Vec<(OsString, OsString)> = everything
@@ -309,11 +249,8 @@ fn variables_that_are_no_settings_are_told_from_misspelt_ones() {
 fn a_flag_for_no_setting_or_with_a_wrong_value_is_named() {
     let folder = Folder::new("flags");
     let path = folder.file("accrual.yaml", LEAST);
-    let flags = [
-        flag("lanes", "0", "--lanes"),
-        flag("lane", "1", "--lane"),
-        flag("store", "here", "--store"),
-    ];
+    let flags =
+        [flag("lanes", "0", "--lanes"), flag("lane", "1", "--lane"), flag("store", "here", "--store")];
     let problems = Config::load(Some(&path), [], &flags).unwrap_err();
     assert_eq!(
         short(&problems),
@@ -343,14 +280,8 @@ fn nothing_given_at_all_names_what_is_needed_and_how_to_give_it() {
 #[test]
 fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
     let cases: &[(&str, &str)] = &[
-        (
-            "lanes: 65",
-            "5:8 `lanes` must be a whole number from 1 to 64, not `65`",
-        ),
-        (
-            "lanes:",
-            "5:6 `lanes` has no value; it must be a whole number from 1 to 64",
-        ),
+        ("lanes: 65", "5:8 `lanes` must be a whole number from 1 to 64, not `65`"),
+        ("lanes:", "5:6 `lanes` has no value; it must be a whole number from 1 to 64"),
         (
             "batch: {max_events: 0}",
             "5:21 `batch.max_events` must be a whole number from 1 to 100000, not `0`",
@@ -368,27 +299,13 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
             "dedupe: {window: 59m}",
             "5:18 `dedupe.window` must be a time such as 20ms, 25s, 5m, 12h or 30d, from 1h to 3650d, not `59m`",
         ),
-        (
-            "create_topics: yes",
-            "5:16 `create_topics` must be `true` or `false`, not `yes`",
-        ),
-        (
-            "buckets: 0",
-            "5:10 `buckets` must be a whole number from 1 to 16384, not `0`",
-        ),
+        ("create_topics: yes", "5:16 `create_topics` must be `true` or `false`, not `yes`"),
+        ("buckets: 0", "5:10 `buckets` must be a whole number from 1 to 16384, not `0`"),
         (
             "http: {listen: 9464}",
             "5:16 `http.listen` must be an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464, not `9464`",
         ),
-        (
-            "instance: a/b",
-            "5:11 `instance` must be 1 to 100 letters, digits, `.`, `_` and `-`, not `a/b`",
-        ),
-        ("poison: {}", "5:9 `share` is missing in `poison`"),
-        (
-            "poison: {share: 0}",
-            "5:17 `poison.share` must be a share above 0 and at most 1, such as 0.5, not `0`",
-        ),
+        ("instance: a/b", "5:11 `instance` must be 1 to 100 letters, digits, `.`, `_` and `-`, not `a/b`"),
         (
             "outputs: {awards: shop.orders}",
             "5:19 `shop.orders` is both an input and `outputs.awards`; each needs a topic of its own",
@@ -403,12 +320,9 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
         (
             "topics: x",
-            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, history, shutdown, create_topics, buckets, cache, instance, limits, poison",
+            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, history, shutdown, create_topics, buckets, cache, instance, limits",
         ),
-        (
-            "store: memory",
-            "5:1 `store` is given twice; the first is on line 3",
-        ),
+        ("store: memory", "5:1 `store` is given twice; the first is on line 3"),
     ];
     for (text, expected) in cases {
         let problems = load("settings", &format!("{LEAST}{text}\n"), &[]).unwrap_err();
@@ -423,20 +337,11 @@ fn inputs_name_topics_once_each() {
             "[]",
             &["2:9 `inputs` is empty; name at least one topic, as in `inputs: [{topics: [shop.orders]}]`"],
         ),
-        (
-            "[{topics: []}]",
-            &["2:19 `topics` is empty; name at least one topic"],
-        ),
+        ("[{topics: []}]", &["2:19 `topics` is empty; name at least one topic"]),
         ("[{}]", &["2:10 `topics` is missing in an input"]),
         ("shop.orders", &["2:9 `inputs` must be a list, not `shop.orders`"]),
-        (
-            "[shop.orders]",
-            &["2:10 an input must be a map (`key: value`), not `shop.orders`"],
-        ),
-        (
-            "[{topics: [a, b]}, {topics: [a]}]",
-            &["2:38 `a` is an input twice"],
-        ),
+        ("[shop.orders]", &["2:10 an input must be a map (`key: value`), not `shop.orders`"]),
+        ("[{topics: [a, b]}, {topics: [a]}]", &["2:38 `a` is an input twice"]),
         (
             "[{topics: [accrual.internal]}]",
             &[
@@ -453,11 +358,7 @@ fn inputs_name_topics_once_each() {
     ];
     for (inputs, expected) in cases {
         let text = LEAST.replace("[{topics: [shop.orders]}]", inputs);
-        assert_eq!(
-            short(&load("inputs", &text, &[]).unwrap_err()),
-            *expected,
-            "{inputs}"
-        );
+        assert_eq!(short(&load("inputs", &text, &[]).unwrap_err()), *expected, "{inputs}");
     }
 }
 
@@ -465,12 +366,14 @@ fn inputs_name_topics_once_each() {
 fn what_the_worker_must_control_itself_cannot_be_set() {
     let mut refused = String::new();
     for (property, value) in [
-        ("enable.auto.commit", "false"),
+        ("enable.auto.commit", "true"),
         ("enable.auto.offset.store", "true"),
         ("isolation.level", "read_uncommitted"),
         ("transactional.id", "x"),
-        ("enable.idempotence", "true"),
+        ("enable.idempotence", "false"),
         ("group.instance.id", "x"),
+        ("group.protocol", "consumer"),
+        ("statistics.interval.ms", "0"),
         ("auto.offset.reset", "latest"),
         ("acks", "1"),
         ("partition.assignment.strategy", "cooperative-sticky"),
@@ -490,18 +393,8 @@ fn what_the_worker_must_control_itself_cannot_be_set() {
         writeln!(refused, "{}", short(&problems).join("\n")).unwrap();
     }
     golden("tests/fixtures/config/controlled.txt", &refused);
-    for allowed in [
-        "auto.offset.reset: earliest",
-        "acks: all",
-        "client.id: x",
-        "session.timeout.ms: 10000",
-    ] {
-        load(
-            "allowed",
-            &LEAST.replace("accrual}", &format!("accrual, {allowed}}}")),
-            &[],
-        )
-        .unwrap();
+    for allowed in ["auto.offset.reset: earliest", "acks: all", "client.id: x", "session.timeout.ms: 10000"] {
+        load("allowed", &LEAST.replace("accrual}", &format!("accrual, {allowed}}}")), &[]).unwrap();
     }
 }
 
@@ -540,10 +433,7 @@ fn a_store_is_an_address_that_can_be_connected_to() {
     if cfg!(feature = "tls") {
         assert_eq!(tls, "rediss://a");
     } else {
-        assert_eq!(
-            tls,
-            "error: needs TLS, and this worker was built without the feature `tls`"
-        );
+        assert_eq!(tls, "error: needs TLS, and this worker was built without the feature `tls`");
     }
 }
 
@@ -572,27 +462,16 @@ programme: p.yaml
     let path = folder.file("accrual.yaml", &text);
     let config = Config::load(Some(&path), [], &[]).unwrap();
     assert_eq!(config.kafka.properties["sasl.password"].reveal(), "hunter2");
-    let StoreAddress::Redis(url) = &config.store else {
-        panic!("{:?}", config.store)
-    };
+    let StoreAddress::Redis(url) = &config.store else { panic!("{:?}", config.store) };
     assert_eq!(url.reveal(), "redis://me:hunter2@localhost");
     let debug = format!("{config:?} {config:#?} {}", config.store);
-    assert!(
-        !debug.contains("hunter2") && debug.contains("\"sasl.password\": ***"),
-        "{debug}"
-    );
+    assert!(!debug.contains("hunter2") && debug.contains("\"sasl.password\": ***"), "{debug}");
 
     let environment = [
-        (
-            "ACCRUAL_KAFKA__SASL__PASSWORD_FILE",
-            folder.0.join("password").display().to_string(),
-        ),
+        ("ACCRUAL_KAFKA__SASL__PASSWORD_FILE", folder.0.join("password").display().to_string()),
         ("ACCRUAL_STORE_FILE", folder.0.join("store").display().to_string()),
     ];
-    let environment: Vec<_> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let config = load("secrets-by-environment", LEAST, &environment).unwrap();
     assert_eq!(config.kafka.properties["sasl.password"].reveal(), "hunter2");
     assert_eq!(config.store.to_string(), "redis://***@localhost");
@@ -608,9 +487,7 @@ fn no_problem_shows_a_secret() {
         "store: redis://me:hunter2@local host\n",
         "store: memory\nx: [hunter2@\n",
     ] {
-        let problems = load("quiet", &format!("{least}{text}"), &[])
-            .unwrap_err()
-            .to_string();
+        let problems = load("quiet", &format!("{least}{text}"), &[]).unwrap_err().to_string();
         assert!(!problems.contains("hunter2"), "{problems}");
     }
     for property in [
@@ -633,23 +510,15 @@ fn no_problem_shows_a_secret() {
 #[test]
 fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     let folder = Folder::new("unreadable");
-    let path = folder.file(
-        "secret.yaml",
-        LEAST.replace("accrual}", "accrual, sasl.password: {file: gone}}"),
-    );
+    let path = folder.file("secret.yaml", LEAST.replace("accrual}", "accrual, sasl.password: {file: gone}}"));
     folder.file("empty", " \n");
     let gone = folder.0.join("gone");
     assert_eq!(
         short(&Config::load(Some(&path), [], &[]).unwrap_err()),
-        [format!(
-            "1:85 cannot read `{}`: No such file or directory (os error 2)",
-            gone.display()
-        )]
+        [format!("1:85 cannot read `{}`: No such file or directory (os error 2)", gone.display())]
     );
-    let path = folder.file(
-        "secret.yaml",
-        LEAST.replace("accrual}", "accrual, sasl.password: {file: empty}}"),
-    );
+    let path =
+        folder.file("secret.yaml", LEAST.replace("accrual}", "accrual, sasl.password: {file: empty}}"));
     let empty = folder.0.join("empty");
     assert_eq!(
         short(&Config::load(Some(&path), [], &[]).unwrap_err()),
@@ -658,10 +527,7 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     for (path, why) in [
         (gone.clone(), "No such file or directory (os error 2)"),
         (folder.file("latin", b"lanes: \xfc"), "byte 8 is not UTF-8"),
-        (
-            folder.file("large", vec![b' '; yaml::MAX_BYTES + 1]),
-            "it has more than 1048576 bytes",
-        ),
+        (folder.file("large", vec![b' '; yaml::MAX_BYTES + 1]), "it has more than 1048576 bytes"),
     ] {
         assert_eq!(
             short(&Config::load(Some(&path), [], &[]).unwrap_err()),

@@ -7,10 +7,7 @@ use crate::yaml::{Map, Place, Value, shown};
 
 /// Inputs, each a list of topics, and outputs.
 pub(super) fn read(settings: &Map<'_>) -> Option<(Vec<Vec<TopicName>>, Outputs)> {
-    let mut taken = Taken {
-        used: Vec::new(),
-        root: settings,
-    };
+    let mut taken = Taken { used: Vec::new(), root: settings };
     let inputs = inputs(settings, &mut taken);
     let outputs = outputs(settings, &mut taken);
     Some((inputs?, outputs?))
@@ -22,12 +19,7 @@ fn inputs(settings: &Map<'_>, taken: &mut Taken<'_>) -> Option<Vec<Vec<TopicName
     if inputs.is_empty() {
         list.report("`inputs` is empty; name at least one topic, as in `inputs: [{topics: [shop.orders]}]`");
     }
-    inputs
-        .iter()
-        .map(|input| input_topics(input, taken))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect()
+    inputs.iter().map(|input| input_topics(input, taken)).collect::<Vec<_>>().into_iter().collect()
 }
 
 fn input_topics(input: &Value<'_>, taken: &mut Taken<'_>) -> Option<Vec<TopicName>> {
@@ -103,11 +95,7 @@ impl Taken<'_> {
             (first, role) => format!("{name} is both {first} and {role}; each needs a topic of its own"),
         };
         // A default has no place; then the other one is to be changed.
-        let place = if *place == Place::Nowhere {
-            first_place
-        } else {
-            place
-        };
+        let place = if *place == Place::Nowhere { first_place } else { place };
         collector.report(place, message);
     }
 }

@@ -110,7 +110,7 @@ impl LaneStatus {
         self.caught_up.load(Ordering::Acquire)
     }
 
-    pub(super) fn assigned(&self, partitions: usize) {
+    pub(crate) fn assigned(&self, partitions: usize) {
         self.partitions.store(i64::try_from(partitions).unwrap_or(i64::MAX), Ordering::Release);
     }
 
@@ -121,7 +121,8 @@ impl LaneStatus {
 
     /// Why the lane cannot work now, if it cannot.
     pub fn trouble(&self) -> Option<String> {
-        let trouble = |name: &str, dependency: &Dependency| dependency.why().map(|why| format!("{name}: {why}"));
+        let trouble =
+            |name: &str, dependency: &Dependency| dependency.why().map(|why| format!("{name}: {why}"));
         let connecting = || {
             let waits = self.partitions().is_none();
             let why = self.connecting.lock().map(|why| why.clone()).unwrap_or_default();
@@ -145,11 +146,11 @@ impl LaneStatus {
         self.redis.down("redis", &self.name, metrics, why);
     }
 
-    pub(super) fn kafka_is_up(&self, metrics: &Metrics) {
+    pub(crate) fn kafka_is_up(&self, metrics: &Metrics) {
         self.kafka.up("kafka", &self.name, metrics);
     }
 
-    pub(super) fn kafka_is_down(&self, metrics: &Metrics, why: &str) {
+    pub(crate) fn kafka_is_down(&self, metrics: &Metrics, why: &str) {
         self.kafka.down("kafka", &self.name, metrics, why);
     }
 }

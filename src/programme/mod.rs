@@ -1,6 +1,6 @@
 //! The loyalty programme: what earns, how much, for whom.
 //!
-//! The types here are what a validated programme is; [`parse`] makes them from YAML and says
+//! The types here are what a validated programme is; [`Programme::parse`] makes them from YAML and says
 //! everything that is wrong with it at once. A value of these types holds its own rules: no caller
 //! checks them again.
 
@@ -148,7 +148,20 @@ pub enum Most {
 }
 
 /// A calendar period of the programme's zone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
     /// From midnight to midnight.

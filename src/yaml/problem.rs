@@ -104,11 +104,7 @@ impl Collector {
                     }
                     _ => None,
                 };
-                Problem {
-                    position: Position::new(place, &self.source),
-                    message,
-                    excerpt,
-                }
+                Problem { position: Position::new(place, &self.source), message, excerpt }
             })
             .collect();
         Problems { list, more }
@@ -136,15 +132,8 @@ pub struct Problems {
 impl Problems {
     /// One problem that has no place.
     pub fn one(message: impl Into<String>) -> Self {
-        let problem = Problem {
-            position: Position::Nowhere,
-            message: message.into(),
-            excerpt: None,
-        };
-        Self {
-            list: vec![problem],
-            more: 0,
-        }
+        let problem = Problem { position: Position::Nowhere, message: message.into(), excerpt: None };
+        Self { list: vec![problem], more: 0 }
     }
 
     /// Each of them.
@@ -212,11 +201,7 @@ impl Position {
         match place {
             Place::File { start, .. } => {
                 let (line, column) = source.position(start);
-                Self::File {
-                    file: source.name.clone(),
-                    line,
-                    column,
-                }
+                Self::File { file: source.name.clone(), line, column }
             }
             Place::Variable(name) => Self::Variable(name),
             Place::Flag(name) => Self::Flag(name),
@@ -232,14 +217,7 @@ impl fmt::Display for Problem {
             Position::File { file, line, column } => {
                 let gutter = " ".repeat(line.to_string().len());
                 write!(f, "\n{gutter}--> {file}:{line}:{column}")?;
-                if let Some(Excerpt {
-                    before,
-                    marked,
-                    after,
-                    caret_at,
-                    carets,
-                }) = &self.excerpt
-                {
+                if let Some(Excerpt { before, marked, after, caret_at, carets }) = &self.excerpt {
                     write!(f, "\n{gutter} |\n{line} | {before}{marked}{after}")?;
                     write!(f, "\n{gutter} | {caret_at}{}", "^".repeat(*carets))?;
                 }
@@ -289,9 +267,7 @@ impl Excerpt {
             before.push('…');
         }
         before.reverse();
-        let rest = right
-            .char_indices()
-            .map(|(at, character)| (start + at, character));
+        let rest = right.char_indices().map(|(at, character)| (start + at, character));
         let rest = rest.take(2 * SHOWN_AFTER + 1);
         let (marked, after): (Vec<_>, Vec<_>) = rest.partition(|(at, _)| *at < end);
         let is_cut = marked.len() > SHOWN_AFTER || after.len() > SHOWN_AFTER;
@@ -320,11 +296,7 @@ impl Excerpt {
 pub(super) fn printable(character: char) -> char {
     let reorders =
         matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if reorders || (character.is_control() && character != '\t') {
-        '\u{fffd}'
-    } else {
-        character
-    }
+    if reorders || (character.is_control() && character != '\t') { '\u{fffd}' } else { character }
 }
 
 /// Columns of a terminal: East Asian wide characters and most pictures take two.

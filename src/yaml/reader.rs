@@ -34,17 +34,11 @@ struct Name {
 
 impl Name {
     fn child(&self, key: &str) -> Self {
-        Self {
-            label: shown(&format!("{}{key}", self.prefix)),
-            prefix: format!("{}{key}.", self.prefix),
-        }
+        Self { label: shown(&format!("{}{key}", self.prefix)), prefix: format!("{}{key}.", self.prefix) }
     }
 
     fn item(label: &str) -> Self {
-        Self {
-            label: label.to_owned(),
-            prefix: String::new(),
-        }
+        Self { label: label.to_owned(), prefix: String::new() }
     }
 }
 
@@ -59,11 +53,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// The root of a file, called `label` in messages.
     pub fn root(node: &'a Node, label: &str, collector: &'a Collector) -> Self {
-        Self {
-            node,
-            name: Name::item(label),
-            collector,
-        }
+        Self { node, name: Name::item(label), collector }
     }
 
     /// Where it was written.
@@ -149,9 +139,7 @@ impl<'a> Value<'a> {
             let whole = whole.strip_prefix('-').unwrap_or(whole);
             let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             let is_plain = are_digits(whole) && are_digits(fraction);
-            Decimal::from_str_exact(text)
-                .ok()
-                .filter(|number| is_plain && accept(*number))
+            Decimal::from_str_exact(text).ok().filter(|number| is_plain && accept(*number))
         })
     }
 
@@ -165,28 +153,18 @@ impl<'a> Value<'a> {
         let wanted = format!("a time such as 20ms, 25s, 5m, 12h or 30d, from {least} to {most}");
         let bound = |text| parse_duration(text).unwrap_or_default();
         let range = bound(least)..=bound(most);
-        self.read(wanted, |text| {
-            parse_duration(text).filter(|duration| range.contains(duration))
-        })
+        self.read(wanted, |text| parse_duration(text).filter(|duration| range.contains(duration)))
     }
 
     /// A length of time on the calendar, such as `P1Y`.
     pub fn period(&self) -> Option<CalendarSpan> {
-        self.read(
-            "a period such as P1Y, P12M, P2W or P30D, of at most 100 years",
-            CalendarSpan::parse,
-        )
+        self.read("a period such as P1Y, P12M, P2W or P30D, of at most 100 years", CalendarSpan::parse)
     }
 
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let known = |text: &str| {
-            choices
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-        };
+        let known = |text: &str| choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if let Some(value) = self.scalar().and_then(|scalar| known(&scalar.text)) {
             return Some(value);
         }
@@ -211,11 +189,7 @@ impl<'a> Value<'a> {
     }
 
     fn items(&self, nodes: &'a [Node], item: &str) -> Vec<Value<'a>> {
-        let value = |node| Value {
-            node,
-            name: Name::item(item),
-            collector: self.collector,
-        };
+        let value = |node| Value { node, name: Name::item(item), collector: self.collector };
         nodes.iter().map(value).collect()
     }
 
@@ -224,8 +198,7 @@ impl<'a> Value<'a> {
         let map = self.any_map()?;
         for entry in map.entries {
             if !known.contains(&entry.key.as_str()) {
-                self.collector
-                    .report(&entry.key_place, unknown_key(&entry.key, known));
+                self.collector.report(&entry.key_place, unknown_key(&entry.key, known));
             }
         }
         Some(map)
@@ -234,10 +207,7 @@ impl<'a> Value<'a> {
     /// A map of any keys.
     pub fn any_map(&self) -> Option<Map<'a>> {
         match &self.node.content {
-            Content::Map(entries) => Some(Map {
-                entries,
-                value: self.clone(),
-            }),
+            Content::Map(entries) => Some(Map { entries, value: self.clone() }),
             _ => self.wrong("a map (`key: value`)"),
         }
     }
@@ -274,10 +244,7 @@ pub struct Map<'a> {
 impl<'a> Map<'a> {
     /// The value of a key, if the key is there.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| self.child(entry))
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.child(entry))
     }
 
     /// The value of a key that must be there.
@@ -292,17 +259,12 @@ impl<'a> Map<'a> {
 
     /// Where a key stands, if it is there.
     pub fn key_place(&self, key: &str) -> Option<&'a Place> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.key_place)
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.key_place)
     }
 
     /// Each key with its place and value, in the order of the file.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Place, Value<'a>)> + '_ {
-        self.entries
-            .iter()
-            .map(|entry| (entry.key.as_str(), &entry.key_place, self.child(entry)))
+        self.entries.iter().map(|entry| (entry.key.as_str(), &entry.key_place, self.child(entry)))
     }
 
     /// Whether it has no keys.
@@ -321,11 +283,7 @@ impl<'a> Map<'a> {
     }
 
     fn child(&self, entry: &'a Entry) -> Value<'a> {
-        Value {
-            node: &entry.value,
-            name: self.value.name.child(&entry.key),
-            collector: self.value.collector,
-        }
+        Value { node: &entry.value, name: self.value.name.child(&entry.key), collector: self.value.collector }
     }
 }
 

@@ -15,9 +15,7 @@ pub(super) fn locate(start: usize, written: &str, style: Style, value: &str, at:
     let visible_before = value.chars().take(at).filter(|c| !c.is_whitespace()).count();
     let mut visible = visible_characters(written, style);
     let Some(range) = visible.nth(visible_before) else {
-        let end = visible_characters(written, style)
-            .last()
-            .map_or(0, |range| range.end);
+        let end = visible_characters(written, style).last().map_or(0, |range| range.end);
         return start + end..start + end;
     };
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -29,18 +27,9 @@ pub(super) fn locate(start: usize, written: &str, style: Style, value: &str, at:
 /// The byte ranges in `written` of what becomes a visible character.
 fn visible_characters(written: &str, style: Style) -> Box<dyn Iterator<Item = Range<usize>> + '_> {
     match style {
-        Style::Plain => Box::new(Pieces {
-            rest: written.char_indices(),
-            escape: None,
-        }),
-        Style::SingleQuoted => Box::new(Pieces {
-            rest: inside(written, 1),
-            escape: Some('\''),
-        }),
-        Style::DoubleQuoted => Box::new(Pieces {
-            rest: inside(written, 1),
-            escape: Some('\\'),
-        }),
+        Style::Plain => Box::new(Pieces { rest: written.char_indices(), escape: None }),
+        Style::SingleQuoted => Box::new(Pieces { rest: inside(written, 1), escape: Some('\'') }),
+        Style::DoubleQuoted => Box::new(Pieces { rest: inside(written, 1), escape: Some('\\') }),
         Style::Block => {
             let header = match written.chars().next() {
                 Some('|' | '>') => written.find('\n').unwrap_or(written.len()),
@@ -48,13 +37,7 @@ fn visible_characters(written: &str, style: Style) -> Box<dyn Iterator<Item = Ra
             };
             let body = written.get(header..).unwrap_or_default();
             let shift = move |range: Range<usize>| range.start + header..range.end + header;
-            Box::new(
-                Pieces {
-                    rest: body.char_indices(),
-                    escape: None,
-                }
-                .map(shift),
-            )
+            Box::new(Pieces { rest: body.char_indices(), escape: None }.map(shift))
         }
     }
 }

@@ -23,10 +23,7 @@ pub enum Place {
 impl Place {
     /// These bytes of the file.
     pub fn bytes(range: Range<usize>) -> Self {
-        Self::File {
-            start: range.start,
-            end: range.end,
-        }
+        Self::File { start: range.start, end: range.end }
     }
 }
 
@@ -49,11 +46,7 @@ impl Source {
                 line_starts.push(at + 1);
             }
         }
-        Self {
-            name: name.to_owned(),
-            text: text.to_owned(),
-            line_starts,
-        }
+        Self { name: name.to_owned(), text: text.to_owned(), line_starts }
     }
 
     /// The line of a byte, from 1.
@@ -65,27 +58,18 @@ impl Source {
     pub(super) fn position(&self, byte: usize) -> (usize, usize) {
         let line = self.line_of(byte);
         let start = self.line_start(line);
-        let before = self
-            .text
-            .get(start..byte.min(self.text.len()))
-            .unwrap_or_default();
+        let before = self.text.get(start..byte.min(self.text.len())).unwrap_or_default();
         (line, before.trim_start_matches('\u{feff}').chars().count() + 1)
     }
 
     /// The first byte of a line, counted from 1.
     pub(super) fn line_start(&self, line: usize) -> usize {
-        self.line_starts
-            .get(line.saturating_sub(1))
-            .copied()
-            .unwrap_or(self.text.len())
+        self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len())
     }
 
     /// A line without its end, counted from 1.
     pub(super) fn line(&self, line: usize) -> &str {
         let range = self.line_start(line)..self.line_start(line + 1);
-        self.text
-            .get(range)
-            .unwrap_or_default()
-            .trim_end_matches(['\r', '\n'])
+        self.text.get(range).unwrap_or_default().trim_end_matches(['\r', '\n'])
     }
 }

@@ -7,10 +7,7 @@ pub(crate) fn golden(file: &str, actual: &str) {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        actual == expected,
-        "{file} should be (ACCRUAL_TEST_BLESS=1 writes it):\n{actual}"
-    );
+    assert!(actual == expected, "{file} should be (ACCRUAL_TEST_BLESS=1 writes it):\n{actual}");
 }
 
 /// What is reported for a text that `read` is given the root of.
@@ -19,11 +16,7 @@ fn problems(text: &str, read: impl FnOnce(&Value<'_>)) -> String {
     if let Some(node) = parse(text, &collector) {
         read(&Value::root(&node, "the file", &collector));
     }
-    if collector.is_empty() {
-        String::new()
-    } else {
-        collector.into_problems().to_string()
-    }
+    if collector.is_empty() { String::new() } else { collector.into_problems().to_string() }
 }
 
 fn unread(text: &str) -> String {
@@ -38,14 +31,7 @@ fn a_scalar_keeps_its_exact_text() {
     let map = Value::root(&node, "the file", &collector).any_map().unwrap();
     let texts: Vec<&str> = map.entries().map(|(_, _, value)| value.text().unwrap()).collect();
     assert_eq!(texts, ["1.00", "2026-11-10T20:00", "0.1", "007", "yes", "1"]);
-    assert_eq!(
-        map.get("a")
-            .unwrap()
-            .decimal("a number", |_| true)
-            .unwrap()
-            .to_string(),
-        "1.00"
-    );
+    assert_eq!(map.get("a").unwrap().decimal("a number", |_| true).unwrap().to_string(), "1.00");
 }
 
 #[test]
@@ -70,10 +56,7 @@ fn all_problems_come_at_once_and_in_the_order_of_the_file() {
     let lines: Vec<&str> = shown.lines().filter(|line| line.starts_with("error")).collect();
     assert_eq!(
         lines,
-        [
-            "error: `b` must be `true` or `false`, not `x`",
-            "error: `a` must be `true` or `false`, not `y`"
-        ]
+        ["error: `b` must be `true` or `false`, not `x`", "error: `a` must be `true` or `false`, not `y`"]
     );
 }
 
@@ -87,10 +70,7 @@ fn what_is_no_yaml_or_more_than_is_read_is_refused_with_its_place() {
     let mut differ = Vec::new();
     for (text, expected) in [
         ("a: 1\na: 2\n", "`a` is given twice; the first is on line 1 2:1"),
-        (
-            "a: {b: 1, b: 2}\n",
-            "`b` is given twice; the first is on line 1 1:11",
-        ),
+        ("a: {b: 1, b: 2}\n", "`b` is given twice; the first is on line 1 1:11"),
         (
             "a: [1, 2\nb: 3\n",
             "not valid YAML: illegal placement of ':' indicator; is a bracket or brace before this not closed? 2:2",
@@ -111,40 +91,23 @@ fn what_is_no_yaml_or_more_than_is_read_is_refused_with_its_place() {
             "a: b: c\n",
             "not valid YAML: mapping values are not allowed in this context; text that holds `: ` must be in quotes 1:5",
         ),
-        (
-            bomb,
-            "YAML anchors (`&name`) are not supported; put text that starts with `&` in quotes 1:7",
-        ),
+        (bomb, "YAML anchors (`&name`) are not supported; put text that starts with `&` in quotes 1:7"),
         (
             "a: *b\n",
             "`*b` is read as a YAML alias, and aliases are not supported; put text that starts with `*` in quotes 1:4",
         ),
-        (
-            "a: 1\n---\nb: 2\n",
-            "a second document (`---`) starts here; one file holds one document 2:1",
-        ),
+        ("a: 1\n---\nb: 2\n", "a second document (`---`) starts here; one file holds one document 2:1"),
         ("? [a]\n: 1\n", "a key must be a single value 1:3"),
-        (
-            deep.as_str(),
-            "lists and maps stand more than 32 deep within each other 1:33",
-        ),
-        (
-            deeper.as_str(),
-            "lists and maps stand more than 32 deep within each other",
-        ),
-        (
-            large.as_str(),
-            "the file has 1048577 bytes; at most 1048576 are read 1:1",
-        ),
+        (deep.as_str(), "lists and maps stand more than 32 deep within each other 1:33"),
+        (deeper.as_str(), "lists and maps stand more than 32 deep within each other"),
+        (large.as_str(), "the file has 1048577 bytes; at most 1048576 are read 1:1"),
         (many.as_str(), "the file holds more than 200000 values 1:400000"),
     ] {
         let collector = Collector::new("x.yaml", text);
         parse(text, &collector);
         let found = collector.into_problems();
         let first = found.iter().next().unwrap();
-        let Position::File { line, column, .. } = &first.position else {
-            panic!("{first}")
-        };
+        let Position::File { line, column, .. } = &first.position else { panic!("{first}") };
         let shown = format!("{} {line}:{column}", first.message);
         if !shown.starts_with(expected) {
             differ.push(format!("{shown}\nis not\n{expected}"));
@@ -155,20 +118,10 @@ fn what_is_no_yaml_or_more_than_is_read_is_refused_with_its_place() {
 
 #[test]
 fn nothing_is_a_file_without_values() {
-    for text in [
-        "",
-        "\n",
-        "# only a comment\n",
-        "---\n",
-        "--- # x\n...\n",
-        "\u{feff}",
-    ] {
+    for text in ["", "\n", "# only a comment\n", "---\n", "--- # x\n...\n", "\u{feff}"] {
         let collector = Collector::new("x.yaml", text);
         let node = parse(text, &collector);
-        assert!(
-            collector.is_empty() && node.is_none_or(|node| node.is_null()),
-            "{text:?}"
-        );
+        assert!(collector.is_empty() && node.is_none_or(|node| node.is_null()), "{text:?}");
     }
 }
 
@@ -190,11 +143,7 @@ fn a_place_is_right_after_a_byte_order_mark_with_carriage_returns_and_wide_chara
 
 #[test]
 fn a_long_line_is_cut_around_the_place_and_control_characters_are_not_sent_to_the_terminal() {
-    let text = format!(
-        "{{a: '{}', b: \u{1b}[31m, c: '{}'}}",
-        "x".repeat(500),
-        "y".repeat(500)
-    );
+    let text = format!("{{a: '{}', b: \u{1b}[31m, c: '{}'}}", "x".repeat(500), "y".repeat(500));
     let shown = problems(&text.replace('\u{1b}', "E"), |root| {
         root.any_map().unwrap().get("b").unwrap().boolean();
     });
@@ -218,14 +167,8 @@ fn a_key_that_nobody_knows_is_named_with_the_one_that_was_meant() {
     let shown = problems("limt: 1\ncolour: 2\n", |root| {
         root.map(&["id", "limit"]);
     });
-    assert!(
-        shown.contains("unknown key `limt`; did you mean `limit`? Known here: id, limit"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("unknown key `colour`; known here: id, limit"),
-        "{shown}"
-    );
+    assert!(shown.contains("unknown key `limt`; did you mean `limit`? Known here: id, limit"), "{shown}");
+    assert!(shown.contains("unknown key `colour`; known here: id, limit"), "{shown}");
 }
 
 #[test]
@@ -250,16 +193,8 @@ fn a_value_of_the_wrong_kind_is_named_with_the_right_one() {
             whole,
             "`v` must be a whole number from 1 to 64, not `99999999999999999999`",
         ),
-        (
-            "",
-            whole,
-            "`v` has no value; it must be a whole number from 1 to 64",
-        ),
-        (
-            "[1]",
-            whole,
-            "`v` must be a whole number from 1 to 64, not a list",
-        ),
+        ("", whole, "`v` has no value; it must be a whole number from 1 to 64"),
+        ("[1]", whole, "`v` must be a whole number from 1 to 64, not a list"),
         ("0", decimal, "`v` must be a number above 0, not `0`"),
         ("1e3", decimal, "`v` must be a number above 0, not `1e3`"),
         ("1_000", decimal, "`v` must be a number above 0, not `1_000`"),
@@ -270,11 +205,7 @@ fn a_value_of_the_wrong_kind_is_named_with_the_right_one() {
             decimal,
             "`v` must be a number above 0, not `0.00000000000000000000000000001`",
         ),
-        (
-            "20",
-            duration,
-            "`v` must be a time such as 20ms, 25s, 5m, 12h or 30d, from 1s to 30d, not `20`",
-        ),
+        ("20", duration, "`v` must be a time such as 20ms, 25s, 5m, 12h or 30d, from 1s to 30d, not `20`"),
         (
             "20ms",
             duration,
@@ -290,11 +221,7 @@ fn a_value_of_the_wrong_kind_is_named_with_the_right_one() {
             period,
             "`v` must be a period such as P1Y, P12M, P2W or P30D, of at most 100 years, not `1 year`",
         ),
-        (
-            "hour",
-            choice,
-            "`v` must be one of `day`, `week`, `ever`, not `hour`",
-        ),
+        ("hour", choice, "`v` must be one of `day`, `week`, `ever`, not `hour`"),
         ("''", text, "`v` must be text, not ``"),
         ("~", text, "`v` has no value; it must be text"),
         ("{a: 1}", text, "`v` must be text, not a map"),
@@ -305,17 +232,10 @@ fn a_value_of_the_wrong_kind_is_named_with_the_right_one() {
         let text = format!("v: {written}\n");
         let collector = Collector::new("x.yaml", &text);
         let node = parse(&text, &collector).unwrap();
-        let value = Value::root(&node, "the file", &collector)
-            .any_map()
-            .unwrap()
-            .get("v")
-            .unwrap();
+        let value = Value::root(&node, "the file", &collector).any_map().unwrap().get("v").unwrap();
         getter(&value);
-        let messages: Vec<String> = collector
-            .into_problems()
-            .iter()
-            .map(|problem| problem.message.clone())
-            .collect();
+        let messages: Vec<String> =
+            collector.into_problems().iter().map(|problem| problem.message.clone()).collect();
         assert_eq!(messages, [expected], "{written}");
     }
 }
@@ -338,26 +258,11 @@ fn lengths_of_time_are_read_as_written() {
         ("P1M2D", 1, 2),
         ("P100Y", 1_200, 0),
     ] {
-        assert_eq!(
-            CalendarSpan::parse(text),
-            Some(CalendarSpan { months, days }),
-            "{text}"
-        );
+        assert_eq!(CalendarSpan::parse(text), Some(CalendarSpan { months, days }), "{text}");
     }
-    for text in [
-        "",
-        "P",
-        "P1",
-        "1Y",
-        "PT1H",
-        "P-1D",
-        "P1D1M",
-        "P1Y1Y",
-        "P101Y",
-        "P99999999999Y",
-        "P1Yé",
-        "Pé",
-    ] {
+    for text in
+        ["", "P", "P1", "1Y", "PT1H", "P-1D", "P1D1M", "P1Y1Y", "P101Y", "P99999999999Y", "P1Yé", "Pé"]
+    {
         assert_eq!(CalendarSpan::parse(text), None, "{text}");
     }
 }
@@ -380,24 +285,14 @@ fn a_character_of_a_value_is_found_however_it_was_written() {
     ] {
         let collector = Collector::new("x.yaml", written);
         let node = parse(written, &collector).unwrap();
-        let value = Value::root(&node, "the file", &collector)
-            .any_map()
-            .unwrap()
-            .get("v")
-            .unwrap();
+        let value = Value::root(&node, "the file", &collector).any_map().unwrap().get("v").unwrap();
         let text = value.text().unwrap();
         let at = text.chars().take_while(|c| *c != 'E').count();
         assert!(at < text.chars().count(), "{written:?}");
         let start = written.find("ERR").unwrap();
-        assert_eq!(
-            value.place_of_character(at),
-            Place::bytes(start..start + 3),
-            "{written:?}"
-        );
+        assert_eq!(value.place_of_character(at), Place::bytes(start..start + 3), "{written:?}");
         // The end of the value is just behind its last visible character, or inside the closing quote.
-        let Place::File { start: end, .. } = value.place_of_character(text.chars().count()) else {
-            panic!()
-        };
+        let Place::File { start: end, .. } = value.place_of_character(text.chars().count()) else { panic!() };
         assert!(end > start && end <= written.len(), "{written:?}");
     }
 }
@@ -446,11 +341,7 @@ mod properties {
         match &value.node().content {
             Content::Scalar(_) => {}
             Content::List(_) => value.list("an entry").unwrap().iter().for_each(visit),
-            Content::Map(_) => value
-                .any_map()
-                .unwrap()
-                .entries()
-                .for_each(|(_, _, value)| visit(&value)),
+            Content::Map(_) => value.any_map().unwrap().entries().for_each(|(_, _, value)| visit(&value)),
         }
     }
 
@@ -486,20 +377,11 @@ fn a_file_made_to_be_slow_is_read_or_refused_in_a_moment() {
     for (name, text) in [
         ("lines", fill("a\n")),
         ("duplicates", fill("a: b\n")),
-        (
-            "duplicates in one line",
-            format!("{{{}}}", "a: b, ".repeat(MAX_BYTES / 6 - 1)),
-        ),
+        ("duplicates in one line", format!("{{{}}}", "a: b, ".repeat(MAX_BYTES / 6 - 1))),
         ("keys", numbered(0, |index| format!("k{index}: {index}\n"))),
-        (
-            "keys in one line",
-            format!("{{{}}}", numbered(0, |index| format!("k{index}: {index}, "))),
-        ),
+        ("keys in one line", format!("{{{}}}", numbered(0, |index| format!("k{index}: {index}, ")))),
         ("entries", fill("- a\n")),
-        (
-            "entries in one line",
-            format!("[{}]", "a,".repeat(MAX_BYTES / 2 - 1)),
-        ),
+        ("entries in one line", format!("[{}]", "a,".repeat(MAX_BYTES / 2 - 1))),
         ("comments", fill("# a\n")),
         ("brackets", fill("[")),
         ("braces", fill("{a: ")),

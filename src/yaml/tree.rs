@@ -71,30 +71,18 @@ pub struct Entry {
 impl Node {
     /// A map without entries that nobody wrote.
     pub fn empty_map() -> Self {
-        Self {
-            place: Place::Nowhere,
-            content: Content::Map(Vec::new()),
-        }
+        Self { place: Place::Nowhere, content: Content::Map(Vec::new()) }
     }
 
     /// A scalar as if written without quotes, from outside the file.
     pub fn scalar(text: &str, place: Place) -> Self {
-        Self {
-            place,
-            content: Content::Scalar(Scalar {
-                text: text.to_owned(),
-                style: Style::Plain,
-            }),
-        }
+        Self { place, content: Content::Scalar(Scalar { text: text.to_owned(), style: Style::Plain }) }
     }
 
     /// Whether it says that there is no value: nothing, `~` or `null`.
     pub fn is_null(&self) -> bool {
         match &self.content {
-            Content::Scalar(Scalar {
-                text,
-                style: Style::Plain,
-            }) => {
+            Content::Scalar(Scalar { text, style: Style::Plain }) => {
                 matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
             }
             _ => false,
@@ -128,13 +116,7 @@ pub fn parse(text: &str, collector: &Collector) -> Option<Node> {
         block_nesting_limit: MAX_DEPTH,
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder = Builder {
-        text,
-        parser,
-        collector,
-        nodes: 0,
-        documents: 0,
-    };
+    let mut builder = Builder { text, parser, collector, nodes: 0, documents: 0 };
     builder.document().unwrap_or(None)
 }
 
@@ -185,8 +167,7 @@ impl<'t> Builder<'t> {
             Some(Ok(next)) => Ok(Some(next)),
             Some(Err(error)) => {
                 let start = error.marker().byte_offset().unwrap_or_default();
-                self.collector
-                    .report(&Place::bytes(start..start), not_yaml(&error));
+                self.collector.report(&Place::bytes(start..start), not_yaml(&error));
                 Err(Stop)
             }
         }
@@ -208,10 +189,7 @@ impl<'t> Builder<'t> {
         let content = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_properties(span, anchor, tag.is_some())?;
-                Content::Scalar(Scalar {
-                    text: text.into_owned(),
-                    style: style_of(style),
-                })
+                Content::Scalar(Scalar { text: text.into_owned(), style: style_of(style) })
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.refuse_properties(span, anchor, tag.is_some())?;
@@ -232,10 +210,7 @@ impl<'t> Builder<'t> {
             // The end of a list or a map; what else there is does not come here.
             _ => return Ok(Next::End),
         };
-        Ok(Next::Node(Node {
-            place: place(span),
-            content,
-        }))
+        Ok(Next::Node(Node { place: place(span), content }))
     }
 
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Stop> {
@@ -266,19 +241,12 @@ impl<'t> Builder<'t> {
             };
             if let Some(first) = first_places.get(&name.text) {
                 let line = self.collector.line_of(first);
-                let message = format!(
-                    "{} is given twice; the first is on line {line}",
-                    shown(&name.text)
-                );
+                let message = format!("{} is given twice; the first is on line {line}", shown(&name.text));
                 self.collector.report(&key.place, message);
                 continue;
             }
             first_places.insert(name.text.clone(), key.place.clone());
-            entries.push(Entry {
-                key: name.text,
-                key_place: key.place,
-                value,
-            });
+            entries.push(Entry { key: name.text, key_place: key.place, value });
         }
         Ok(entries)
     }

@@ -61,9 +61,6 @@ impl CalendarSpan {
         if months > Self::MOST_MONTHS || days > Self::MOST_DAYS {
             return None;
         }
-        Some(Self {
-            months: u16::try_from(months).ok()?,
-            days: u16::try_from(days).ok()?,
-        })
+        Some(Self { months: u16::try_from(months).ok()?, days: u16::try_from(days).ok()? })
     }
 }

@@ -372,6 +372,23 @@ fn the_last_of_a_url_may_name_a_database() {
     assert_broken(wrong, "DB index is out of range");
 }
 
+#[test]
+fn a_store_works_on_a_blocking_thread_of_another_runtime_and_is_dropped_anywhere() {
+    let server = RedisServer::start();
+    let mut store = open(&server.url());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let used = tokio::task::spawn_blocking(move || {
+            store.probe().unwrap();
+            store
+        });
+        drop(used.await.unwrap());
+    });
+}
+
 /// The worst moment for a script: half of a bucket's keys are on one node and half on the other.
 #[test]
 fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::shop::SentCounts;
 use crate::account::Account;
-use crate::commands::progress::grouped;
+use crate::commands::progress::{a_second, grouped};
 use crate::commands::summary::{Summary, row, shown, table};
 use crate::metrics::EventResult;
 use crate::programme::Programme;
@@ -108,13 +108,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let a_second = self.sent.all() as f64 / self.took.as_secs_f64().max(0.001);
         writeln!(
             f,
             "{} records in {}, {} a second, by {} lanes\n",
             grouped(self.sent.all()),
             shown(self.took),
-            grouped(a_second as u64),
+            a_second(self.sent.all(), self.took),
             self.lanes,
         )?;
         writeln!(f, "{}", self.summary)?;

@@ -48,7 +48,12 @@ struct Shared {
 
 impl Shop {
     /// Begins to send so many records.
-    pub(super) fn open(brokers: String, settings: TrafficSettings, records: u64, lanes: usize) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        brokers: String,
+        settings: TrafficSettings,
+        records: u64,
+        lanes: usize,
+    ) -> anyhow::Result<Self> {
         let target = Target { brokers, properties: Vec::new(), topic: None, linger_ms: 5 };
         let sink = KafkaSink::open(&target)?;
         let shared = Arc::<Shared>::default();

@@ -38,7 +38,9 @@ pub(super) struct Reader {
     generation: Option<ConsumerGroupMetadata>,
     /// Whether the group has said what this lane owns (perhaps nothing).
     joined: bool,
-    paused: bool,
+    /// Partitions that were paused and not resumed since. librdkafka keeps a partition paused also when
+    /// it is taken away and given back.
+    paused: Vec<TopicPartition>,
     /// Records that came while the lane could not work.
     held: Vec<Record>,
     snapshots_seen: u64,
@@ -73,14 +75,17 @@ impl Reader {
             pending: None,
             generation: None,
             joined: false,
-            paused: false,
+            paused: Vec::new(),
             held: Vec::new(),
             snapshots_seen: 0,
             idle_polls: 0,
         };
         reader.topics_exist()?;
         let names: Vec<&str> = reader.topics.iter().map(String::as_str).collect();
-        reader.consumer.subscribe(&names).map_err(|error| reader.of_call(&error, "subscribing"))?;
+        reader
+            .consumer
+            .subscribe(&names)
+            .map_err(|error| reader.of_call(&error, "subscribing"))?;
         Ok(reader)
     }
 
@@ -97,7 +102,11 @@ impl Reader {
         let mut bytes: usize = records.iter().map(size_of).sum();
         while records.len() < max_events && bytes < self.max_poll_bytes {
             let left = deadline.saturating_duration_since(Instant::now());
-            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
+            let slice = if self.pending.is_some() {
+                left.min(ASK_AGAIN_AFTER)
+            } else {
+                left
+            };
             match self.consumer.poll(slice) {
                 Some(Ok(message)) => {
                     if let Some(record) = take_in(&mut self.owned, &message)? {
@@ -130,7 +139,11 @@ impl Reader {
                 return Ok(Some(assigned));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
+            let slice = if self.pending.is_some() {
+                left.min(ASK_AGAIN_AFTER)
+            } else {
+                left
+            };
             match self.consumer.poll(slice) {
                 // librdkafka drops what it had fetched when it pauses, and fetches it again; should a
                 // record come all the same, the next poll begins with it.
@@ -190,7 +203,6 @@ impl Reader {
                 report = Some(Vec::new());
             }
             self.joined = false;
-            self.paused = false;
             self.owned = Assignment::default();
             self.generation = None;
             self.held.clear();
@@ -221,7 +233,11 @@ impl Reader {
     /// broker takes offsets that come without a member and a generation from anybody.
     fn current_generation(&self) -> Option<ConsumerGroupMetadata> {
         let metadata = self.consumer.group_metadata();
-        if self.consumer.assignment_lost() { None } else { metadata }
+        if self.consumer.assignment_lost() {
+            None
+        } else {
+            metadata
+        }
     }
 
     /// Asks for the offsets of what is pending and begins to read there.
@@ -231,41 +247,57 @@ impl Reader {
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for start in &starts {
             let partition = &start.assigned.partition;
-            list.add_partition_offset(partition.topic.as_str(), partition.partition, Offset::Offset(start.at))
-                .map_err(|error| LogError::Broken(format!("offset {} of {partition}: {error}", start.at)))?;
+            list.add_partition_offset(
+                partition.topic.as_str(),
+                partition.partition,
+                Offset::Offset(start.at),
+            )
+            .map_err(|error| LogError::Broken(format!("offset {} of {partition}: {error}", start.at)))?;
         }
-        self.consumer.assign(&list).map_err(|error| self.of_call(&error, "taking up an assignment"))?;
-        if self.paused {
-            self.paused = false;
-            self.consumer.resume(&list).map_err(|error| self.of_call(&error, "resuming"))?;
-        }
-        let places = starts.iter().map(|start| (start.assigned.partition.clone(), start.at, start.end));
+        self.consumer
+            .assign(&list)
+            .map_err(|error| self.of_call(&error, "taking up an assignment"))?;
+        let places = starts
+            .iter()
+            .map(|start| (start.assigned.partition.clone(), start.at, start.end));
         self.owned = Assignment::new(places, Instant::now());
         self.pending = None;
         self.joined = true;
         self.idle_polls = 0;
+        self.resume()?;
         Ok(starts.into_iter().map(|start| start.assigned).collect())
     }
 
     fn pause(&mut self) -> Result<(), LogError> {
-        if self.paused || self.owned.is_empty() {
+        let mut running = self.owned.partitions();
+        running.retain(|partition| !self.paused.contains(partition));
+        if running.is_empty() {
             return Ok(());
         }
-        let list = offsets::list(&self.owned.partitions());
-        self.consumer.pause(&list).map_err(|error| self.of_call(&error, "pausing"))?;
-        self.paused = true;
+        let list = offsets::list(&running);
+        self.consumer
+            .pause(&list)
+            .map_err(|error| self.of_call(&error, "pausing"))?;
+        self.paused.append(&mut running);
         Ok(())
     }
 
+    /// Resumes what is owned and paused, and only that: resuming makes librdkafka drop what it has
+    /// fetched.
     fn resume(&mut self) -> Result<(), LogError> {
-        // Only what is paused: resuming makes librdkafka drop what it has fetched.
-        if !self.paused {
+        if self.paused.is_empty() {
             return Ok(());
         }
-        let list = offsets::list(&self.owned.partitions());
-        self.consumer.resume(&list).map_err(|error| self.of_call(&error, "resuming"))?;
-        self.paused = false;
-        Ok(())
+        let owned = self.owned.partitions();
+        let (resumed, still): (Vec<_>, Vec<_>) = self.paused.drain(..).partition(|p| owned.contains(p));
+        self.paused = still;
+        if resumed.is_empty() {
+            return Ok(());
+        }
+        self.consumer.resume(&offsets::list(&resumed)).map_err(|error| {
+            self.paused.extend_from_slice(&resumed);
+            triage::of_call(&error, self.consumer.context().health(), "resuming")
+        })
     }
 
     /// A poll brought nothing.
@@ -297,11 +329,17 @@ impl Reader {
     /// Lives on after an error that passes; tells what is wrong otherwise.
     fn survive(&self, error: &KafkaError) -> Result<(), LogError> {
         let health = self.consumer.context().health();
-        let reason = || health.last().map_or_else(|| error.to_string(), |last| last.reason);
+        let reason = || {
+            health
+                .last()
+                .map_or_else(|| error.to_string(), |last| last.reason)
+        };
         if let KafkaError::MessageConsumptionFatal(code) = error {
             return Err(triage::of_fatal(*code, false, reason()));
         }
-        let Some(code) = error.rdkafka_error_code() else { return Ok(()) };
+        let Some(code) = error.rdkafka_error_code() else {
+            return Ok(());
+        };
         match triage::severity(code, health.ever_connected()) {
             Severity::Passing => Ok(()),
             Severity::Refused if is_unknown_topic(code) => self.topics_exist(),
@@ -316,8 +354,14 @@ impl Reader {
             let mut missing = Vec::new();
             for topic in self.topics.iter().filter(|topic| !topic.starts_with('^')) {
                 let found = self.consumer.fetch_metadata(Some(topic), ASK_FOR);
-                let found = found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
-                match found.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
+                let found =
+                    found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
+                match found
+                    .topics()
+                    .first()
+                    .and_then(|topic| topic.error())
+                    .map(RDKafkaErrorCode::from)
+                {
                     None => {}
                     Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
                     Some(code) if triage::severity(code, true) == Severity::Refused => {
@@ -331,7 +375,9 @@ impl Reader {
             }
             if Instant::now() >= deadline {
                 let missing = missing.join(", ");
-                return Err(LogError::Broken(format!("these input topics do not exist: {missing}")));
+                return Err(LogError::Broken(format!(
+                    "these input topics do not exist: {missing}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -356,7 +402,10 @@ impl Drop for Reader {
 }
 
 pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic
+    )
 }
 
 /// Shares one name among all partitions, and so among all records, of a topic.
@@ -370,13 +419,21 @@ fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
             name
         }
     };
-    given.into_iter().map(|(topic, partition)| TopicPartition { topic: name_of(topic), partition }).collect()
+    given
+        .into_iter()
+        .map(|(topic, partition)| TopicPartition {
+            topic: name_of(topic),
+            partition,
+        })
+        .collect()
 }
 
 /// Copies a message out of librdkafka, if its partition is (still) owned.
 fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Option<Record>, LogError> {
     let (partition, offset) = (message.partition(), message.offset());
-    let Some((topic, place)) = owned.find(message.topic(), partition) else { return Ok(None) };
+    let Some((topic, place)) = owned.find(message.topic(), partition) else {
+        return Ok(None);
+    };
     if offset < place.next {
         return Err(LogError::Broken(format!(
             "topic {topic}, partition {partition} went back from offset {} to {offset}: it was recreated or lost its tail",
@@ -387,11 +444,18 @@ fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Opti
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
-            .map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) })
+            .map(|header| Header {
+                name: header.key.to_owned(),
+                value: header.value.map(<[u8]>::to_vec),
+            })
             .collect()
     });
     Ok(Some(Record {
-        at: Coordinates { topic: topic.clone(), partition, offset },
+        at: Coordinates {
+            topic: topic.clone(),
+            partition,
+            offset,
+        },
         published_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         payload: message.payload().map(<[u8]>::to_vec),
@@ -402,6 +466,10 @@ fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Opti
 /// What a record takes in memory, roughly.
 fn size_of(record: &Record) -> usize {
     let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|header| header.name.len() + of(&header.value))
+        .sum();
     std::mem::size_of::<Record>() + of(&record.key) + of(&record.payload) + headers
 }

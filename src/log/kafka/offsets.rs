@@ -36,7 +36,8 @@ pub(super) fn of(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let triaged = |error: KafkaError, doing: &str| triage::of_call(&error, consumer.context().health(), doing);
+    let triaged =
+        |error: KafkaError, doing: &str| triage::of_call(&error, consumer.context().health(), doing);
     let committed = consumer
         .committed_offsets(list(partitions), patience)
         .map_err(|error| triaged(error, "asking for committed offsets"))?;
@@ -111,7 +112,9 @@ pub(super) fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
 }
 
 fn found(committed: &TopicPartitionList, at: &TopicPartition) -> KafkaResult<Option<(i64, String)>> {
-    let Some(found) = committed.find_partition(at.topic.as_str(), at.partition) else { return Ok(None) };
+    let Some(found) = committed.find_partition(at.topic.as_str(), at.partition) else {
+        return Ok(None);
+    };
     found.error()?;
     Ok(match found.offset() {
         Offset::Offset(offset) => Some((offset, found.metadata().to_owned())),
@@ -121,11 +124,15 @@ fn found(committed: &TopicPartitionList, at: &TopicPartition) -> KafkaResult<Opt
 
 fn bound(bounds: &TopicPartitionList, at: &TopicPartition) -> KafkaResult<i64> {
     let missing = || KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition);
-    let found = bounds.find_partition(at.topic.as_str(), at.partition).ok_or_else(missing)?;
+    let found = bounds
+        .find_partition(at.topic.as_str(), at.partition)
+        .ok_or_else(missing)?;
     found.error()?;
     match found.offset() {
         Offset::Offset(offset) => Ok(offset),
         // An empty partition has no first record to find: it begins and ends at its end.
-        _ => Err(KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::OffsetNotAvailable)),
+        _ => Err(KafkaError::OffsetFetch(
+            rdkafka::error::RDKafkaErrorCode::OffsetNotAvailable,
+        )),
     }
 }

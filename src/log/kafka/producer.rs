@@ -7,12 +7,12 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::Offset;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::Offset;
 
 use super::context::ProducerNotes;
 use super::settings::KafkaSettings;
@@ -69,8 +69,9 @@ impl Writer {
             self.state = State::Lost;
             self.producer = None;
             let made = self.config.create_with_context(ProducerNotes::default());
-            self.producer =
-                Some(made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?);
+            self.producer = Some(
+                made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?,
+            );
             self.state = State::Made;
         }
         let producer = self.producer()?;
@@ -78,7 +79,9 @@ impl Writer {
         let doing = "initialising the transactional producer";
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).min(ASK_FOR);
-            let Err(error) = producer.init_transactions(left) else { break };
+            let Err(error) = producer.init_transactions(left) else {
+                break;
+            };
             producer.poll(TICK);
             let error = self.of_error(&error, doing);
             if let LogError::Retriable(_) = error {
@@ -102,7 +105,9 @@ impl Writer {
     pub(super) fn begin(&mut self) -> Result<(), LogError> {
         let producer = self.ready()?;
         producer.context().begin();
-        producer.begin_transaction().map_err(|error| self.of_error(&error, "beginning a transaction"))?;
+        producer
+            .begin_transaction()
+            .map_err(|error| self.of_error(&error, "beginning a transaction"))?;
         self.state = State::Open(Instant::now());
         Ok(())
     }
@@ -129,7 +134,9 @@ impl Writer {
                 producer.poll(TICK);
                 self.still_possible()?;
                 if Instant::now() >= deadline {
-                    return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
+                    return Err(LogError::Abortable(
+                        "the producer's queue did not empty in time".into(),
+                    ));
                 }
             }
         }
@@ -147,13 +154,19 @@ impl Writer {
             return Ok(());
         }
         let Some(generation) = generation else {
-            return Err(LogError::Abortable("this lane is not a member of the group any more".into()));
+            return Err(LogError::Abortable(
+                "this lane is not a member of the group any more".into(),
+            ));
         };
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
-            let mut entry = list.add_partition(position.partition.topic.as_str(), position.partition.partition);
+            let mut entry =
+                list.add_partition(position.partition.topic.as_str(), position.partition.partition);
             entry.set_offset(Offset::Offset(position.next)).map_err(|error| {
-                LogError::Broken(format!("offset {} of {}: {error}", position.next, position.partition))
+                LogError::Broken(format!(
+                    "offset {} of {}: {error}",
+                    position.next, position.partition
+                ))
             })?;
             entry.set_metadata(&position.metadata);
         }
@@ -231,14 +244,18 @@ impl Writer {
                 self.still_possible()?;
             }
             if now >= deadline {
-                return Err(LogError::Abortable("the records were not delivered in time".into()));
+                return Err(LogError::Abortable(
+                    "the records were not delivered in time".into(),
+                ));
             }
         }
         self.delivered()
     }
 
     fn delivered(&self) -> Result<(), LogError> {
-        let Some(failed) = self.producer()?.context().failed() else { return Ok(()) };
+        let Some(failed) = self.producer()?.context().failed() else {
+            return Ok(());
+        };
         match failed.code.map(|code| triage::severity(code, true)) {
             Some(triage::Severity::Refused) => Err(LogError::Broken(failed.what)),
             _ => Err(LogError::Abortable(failed.what)),
@@ -265,11 +282,17 @@ impl Writer {
 
     fn of_refused(&self, error: &KafkaError, record: &OutRecord) -> LogError {
         let size = record.payload.as_ref().map_or(0, Vec::len);
-        let said = format!("a record of {size} bytes for topic {} was not taken: {error}", record.topic);
+        let said = format!(
+            "a record of {size} bytes for topic {} was not taken: {error}",
+            record.topic
+        );
         if let Err(cause) = self.still_possible() {
             return cause;
         }
-        match error.rdkafka_error_code().map(|code| triage::severity(code, true)) {
+        match error
+            .rdkafka_error_code()
+            .map(|code| triage::severity(code, true))
+        {
             Some(triage::Severity::Passing) => LogError::Abortable(said),
             _ => LogError::Broken(said),
         }
@@ -331,7 +354,10 @@ fn headers(record: &OutRecord) -> Option<OwnedHeaders> {
     }
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
-        headers = headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() });
+        headers = headers.insert(KafkaHeader {
+            key: &header.name,
+            value: header.value.as_deref(),
+        });
     }
     Some(headers)
 }

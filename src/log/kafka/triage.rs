@@ -88,7 +88,7 @@ fn away(said: String, health: &Health) -> String {
 pub(super) fn refused_meanwhile(health: &Health) -> Option<LogError> {
     let last = health.last()?;
     let refused = !health.ever_connected() && severity(last.code, false) == Severity::Refused;
-    refused.then(|| LogError::Broken(last.reason))
+    refused.then_some(LogError::Broken(last.reason))
 }
 
 /// For a transactional call. `expired`: the transaction is older than the broker lets it be.
@@ -165,8 +165,17 @@ mod tests {
 
     #[test]
     fn an_epoch_that_moved_on_means_another_worker_unless_the_transaction_was_too_old() {
-        assert!(matches!(of_fatal(Code::Fenced, false, String::new()), LogError::Fenced(_)));
-        assert!(matches!(of_fatal(Code::Fenced, true, String::new()), LogError::ProducerLost(_)));
-        assert!(matches!(of_fatal(Code::InvalidTransactionalState, false, String::new()), LogError::ProducerLost(_)));
+        assert!(matches!(
+            of_fatal(Code::Fenced, false, String::new()),
+            LogError::Fenced(_)
+        ));
+        assert!(matches!(
+            of_fatal(Code::Fenced, true, String::new()),
+            LogError::ProducerLost(_)
+        ));
+        assert!(matches!(
+            of_fatal(Code::InvalidTransactionalState, false, String::new()),
+            LogError::ProducerLost(_)
+        ));
     }
 }

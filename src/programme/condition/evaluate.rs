@@ -1,248 +1,14 @@
-//! A checked condition and its evaluation.
+//! The evaluation of a checked condition.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
+use super::computed::{Key, Value};
+use super::node::{Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
 use super::value::{decimal_of_text, order};
 use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
-
-/// A checked condition. Whatever can be known before an event arrives has been checked; what cannot
-/// fails at evaluation.
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Const(DataValue<'static>),
-    Data,
-    Item,
-    /// The variable of the loop at this depth.
-    Local(usize),
-    Attribute(Attribute),
-    HasAttribute(Attribute),
-    /// `money`: text that spells a decimal is read as that number.
-    Field {
-        of: Box<Node>,
-        name: Box<str>,
-        money: bool,
-    },
-    Has {
-        of: Box<Node>,
-        name: Box<str>,
-    },
-    Index(Box<[Node; 2]>),
-    And(Box<[Node; 2]>),
-    Or(Box<[Node; 2]>),
-    Not(Box<Node>),
-    If(Box<[Node; 3]>),
-    Equal(Box<[Node; 2]>),
-    Compare(Comparison, Box<[Node; 2]>),
-    In(Box<[Node; 2]>),
-    Arithmetic(Arithmetic, Box<[Node; 2]>),
-    Negate(Box<Node>),
-    List(Vec<Node>),
-    Call(Function, Box<Node>),
-    Search(Search, Box<[Node; 2]>),
-    Loop(Box<Loop>),
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Attribute {
-    Id,
-    Source,
-    Type,
-    Time,
-    Subject,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Comparison {
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-}
-
-/// A function of one value.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Function {
-    Size,
-    DistinctCount,
-    ToText,
-    ToNumber,
-    ToWhole,
-    ToTime,
-}
-
-/// A text looked for in a text.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Search {
-    Start,
-    End,
-    Anywhere,
-}
-
-/// `over.kind(variable, body)`
-#[derive(Clone, Debug)]
-pub(super) struct Loop {
-    pub(super) kind: LoopKind,
-    pub(super) over: Node,
-    /// The place of its variable: how many loops it stands in.
-    pub(super) depth: usize,
-    pub(super) body: Node,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum LoopKind {
-    All,
-    Exists,
-    ExistsOne,
-    Filter,
-    /// Of the elements for which the condition holds, if there is one.
-    Map(Option<Node>),
-}
-
-/// What a part of a condition is for the event at hand.
-#[derive(Clone, Debug)]
-pub(super) enum Value<'a> {
-    /// Held by the event or by the condition itself.
-    Held(&'a DataValue<'a>),
-    /// Computed; never a list or an object.
-    Made(DataValue<'a>),
-    /// A list that was computed.
-    List(Vec<Value<'a>>),
-}
-
-impl<'a> Value<'a> {
-    fn bool(value: bool) -> Self {
-        Value::Made(DataValue::Bool(value))
-    }
-
-    fn number(value: Decimal) -> Self {
-        Value::Made(DataValue::Number(value))
-    }
-
-    fn text(value: String) -> Self {
-        Value::Made(DataValue::Text(Cow::Owned(value)))
-    }
-
-    fn single(&self) -> Option<&DataValue<'a>> {
-        match self {
-            Value::Held(value) => Some(value),
-            Value::Made(value) => Some(value),
-            Value::List(_) => None,
-        }
-    }
-
-    fn weight(&self) -> usize {
-        match self {
-            Value::List(values) => values.iter().map(|value| 1 + value.weight()).sum(),
-            other => other.single().map_or(0, DataValue::weight),
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        self.single().map_or("a list", DataValue::kind)
-    }
-
-    fn instead_of(&self, wanted: &'static str) -> Failure {
-        Failure::Kind {
-            wanted,
-            found: self.kind(),
-        }
-    }
-
-    fn as_number(&self) -> Result<Decimal, Failure> {
-        match self.single() {
-            Some(DataValue::Number(number)) => Ok(*number),
-            Some(DataValue::OutOfRange) => Err(Failure::OutOfRange),
-            _ => Err(self.instead_of("a number")),
-        }
-    }
-
-    fn as_text(&self) -> Result<&str, Failure> {
-        match self.single() {
-            Some(DataValue::Text(text)) => Ok(text),
-            _ => Err(self.instead_of("text")),
-        }
-    }
-
-    fn as_bool(&self) -> Result<bool, Failure> {
-        match self.single() {
-            Some(DataValue::Bool(value)) => Ok(*value),
-            _ => Err(self.instead_of("true or false")),
-        }
-    }
-
-    fn elements(self) -> Result<Elements<'a>, Failure> {
-        match self {
-            Value::Held(DataValue::List(values)) => Ok(Elements::Held(values.iter())),
-            Value::List(values) => Ok(Elements::Made(values.into_iter())),
-            other => Err(other.instead_of("a list")),
-        }
-    }
-
-    fn equals(&self, other: &Value<'_>) -> bool {
-        match (self, other) {
-            (Value::List(left), right) => right.equals_list(left),
-            (left, Value::List(right)) => left.equals_list(right),
-            _ => self
-                .single()
-                .zip(other.single())
-                .is_some_and(|(left, right)| left == right),
-        }
-    }
-
-    fn equals_list(&self, list: &[Value<'_>]) -> bool {
-        match self {
-            Value::List(own) => {
-                own.len() == list.len() && own.iter().zip(list).all(|(own, other)| own.equals(other))
-            }
-            Value::Held(DataValue::List(own)) => {
-                own.len() == list.len()
-                    && own
-                        .iter()
-                        .zip(list)
-                        .all(|(own, other)| other.single() == Some(own))
-            }
-            _ => false,
-        }
-    }
-}
-
-enum Elements<'a> {
-    Held(std::slice::Iter<'a, DataValue<'a>>),
-    Made(std::vec::IntoIter<Value<'a>>),
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Value<'a>;
-
-    fn next(&mut self) -> Option<Value<'a>> {
-        match self {
-            Elements::Held(values) => values.next().map(Value::Held),
-            Elements::Made(values) => values.next(),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        match self {
-            Elements::Held(values) => values.size_hint(),
-            Elements::Made(values) => values.size_hint(),
-        }
-    }
-}
-
-impl ExactSizeIterator for Elements<'_> {}
 
 /// One evaluation.
 pub(super) struct Run<'a> {
@@ -254,11 +20,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(facts: &'a Facts<'a>) -> Self {
         let nothing = || Value::Made(DataValue::Null);
-        Self {
-            facts,
-            locals: [nothing(), nothing()],
-            steps_left: MAX_STEPS,
-        }
+        Self { facts, locals: [nothing(), nothing()], steps_left: MAX_STEPS }
     }
 
     /// The value as text, for a key.
@@ -309,11 +71,7 @@ impl<'a> Run<'a> {
         match node {
             Node::Const(value) => Ok(Value::Held(value)),
             Node::Data => Ok(Value::Held(self.facts.data)),
-            Node::Item => self
-                .facts
-                .item
-                .map(Value::Held)
-                .ok_or_else(|| Failure::Missing("item".into())),
+            Node::Item => self.facts.item.map(Value::Held).ok_or_else(|| Failure::Missing("item".into())),
             Node::Local(depth) => self.local(*depth),
             Node::Attribute(attribute) => self.attribute(*attribute),
             Node::Field { of, name, money } => self.field(of, name, *money),
@@ -325,11 +83,9 @@ impl<'a> Run<'a> {
             }
             Node::Arithmetic(operator, both) => self.arithmetic(*operator, both),
             Node::Negate(node) => self.value(node)?.as_number().map(|number| Value::number(-number)),
-            Node::List(nodes) => nodes
-                .iter()
-                .map(|node| self.value(node))
-                .collect::<Result<_, _>>()
-                .map(Value::List),
+            Node::List(nodes) => {
+                nodes.iter().map(|node| self.value(node)).collect::<Result<_, _>>().map(Value::List)
+            }
             Node::Call(function, node) => {
                 let value = self.value(node)?;
                 self.call(*function, value)
@@ -351,16 +107,10 @@ impl<'a> Run<'a> {
     }
 
     fn spend(&mut self, steps: usize) -> Result<(), Failure> {
-        let left = u32::try_from(steps)
-            .ok()
-            .and_then(|steps| self.steps_left.checked_sub(steps));
+        let left = u32::try_from(steps).ok().and_then(|steps| self.steps_left.checked_sub(steps));
         // Once it is used up it stays so: a failure that `||` passes over must not buy more.
         self.steps_left = left.unwrap_or(0);
-        if left.is_some() {
-            Ok(())
-        } else {
-            Err(Failure::TooManySteps)
-        }
+        if left.is_some() { Ok(()) } else { Err(Failure::TooManySteps) }
     }
 
     fn pair(&mut self, both: &'a [Node; 2]) -> Result<(Value<'a>, Value<'a>), Failure> {
@@ -419,11 +169,7 @@ impl<'a> Run<'a> {
                 }
                 _ => {
                     self.bind(a_loop.depth, element.clone());
-                    if self.truth(&a_loop.body)? {
-                        Some(element)
-                    } else {
-                        None
-                    }
+                    if self.truth(&a_loop.body)? { Some(element) } else { None }
                 }
             };
             collected.extend(taken);
@@ -444,11 +190,7 @@ impl<'a> Run<'a> {
             _ => 0,
         };
         self.spend(copied)?;
-        Ok(self
-            .locals
-            .get(depth)
-            .cloned()
-            .unwrap_or(Value::Made(DataValue::Null)))
+        Ok(self.locals.get(depth).cloned().unwrap_or(Value::Made(DataValue::Null)))
     }
 
     fn attribute(&self, attribute: Attribute) -> Result<Value<'a>, Failure> {
@@ -458,11 +200,9 @@ impl<'a> Run<'a> {
             Attribute::Source => DataValue::text(event.source),
             Attribute::Type => DataValue::text(event.event_type),
             Attribute::Time => DataValue::Time(event.time),
-            Attribute::Subject => DataValue::text(
-                event
-                    .subject
-                    .ok_or_else(|| Failure::Missing("event.subject".into()))?,
-            ),
+            Attribute::Subject => {
+                DataValue::text(event.subject.ok_or_else(|| Failure::Missing("event.subject".into()))?)
+            }
         }))
     }
 
@@ -479,10 +219,7 @@ impl<'a> Run<'a> {
     }
 
     fn has(&mut self, of: &'a Node, name: &str) -> Result<bool, Failure> {
-        Ok(self
-            .object(of)?
-            .field(name)
-            .is_some_and(|value| !matches!(value, DataValue::Null)))
+        Ok(self.object(of)?.field(name).is_some_and(|value| !matches!(value, DataValue::Null)))
     }
 
     /// A part that must be an object, which only the event has.
@@ -501,10 +238,7 @@ impl<'a> Run<'a> {
         if let Value::Held(object @ DataValue::Object(fields)) = of {
             self.spend(fields.len() / 16)?;
             let name = at.as_text()?;
-            return object
-                .field(name)
-                .map(Value::Held)
-                .ok_or_else(|| Failure::Missing(name.into()));
+            return object.field(name).map(Value::Held).ok_or_else(|| Failure::Missing(name.into()));
         }
         let at = at.as_number()?;
         let at = if at.is_integer() { at.to_usize() } else { None };
@@ -514,10 +248,7 @@ impl<'a> Run<'a> {
 
     fn compare(&mut self, comparison: Comparison, both: &'a [Node; 2]) -> Result<bool, Failure> {
         let (left, right) = self.pair(both)?;
-        let ordering = left
-            .single()
-            .zip(right.single())
-            .and_then(|(left, right)| order(left, right));
+        let ordering = left.single().zip(right.single()).and_then(|(left, right)| order(left, right));
         let ordering = ordering.ok_or_else(|| match left.single() {
             Some(DataValue::Number(_)) => right.instead_of("a number"),
             Some(DataValue::Text(_)) => right.instead_of("text"),
@@ -598,9 +329,9 @@ impl<'a> Run<'a> {
                 };
                 Ok(Value::number(Decimal::from(size)))
             }
-            Function::DistinctCount => self
-                .distinct_count(value)
-                .map(|count| Value::number(Decimal::from(count))),
+            Function::DistinctCount => {
+                self.distinct_count(value).map(|count| Value::number(Decimal::from(count)))
+            }
             Function::ToText => match value.single() {
                 Some(DataValue::Text(_)) => Ok(value),
                 Some(DataValue::Number(number)) => Ok(Value::text(number.normalize().to_string())),
@@ -608,16 +339,15 @@ impl<'a> Run<'a> {
                 Some(DataValue::Time(time)) => Ok(Value::text(time.to_string())),
                 _ => Err(value.instead_of("a number, a time, text, or true or false")),
             },
-            Function::ToNumber => as_decimal(&value).map(Value::number),
-            Function::ToWhole => as_decimal(&value).map(|number| Value::number(number.trunc())),
+            Function::ToNumber => value.to_decimal().map(Value::number),
+            Function::ToWhole => value.to_decimal().map(|number| Value::number(number.trunc())),
             Function::ToTime => match value.single() {
                 Some(DataValue::Time(_)) => Ok(value),
                 _ => match value.as_text()?.parse() {
                     Ok(time) => Ok(Value::Made(DataValue::Time(time))),
-                    Err(_) => Err(Failure::Kind {
-                        wanted: "a time as 2026-11-10T20:00:00+08:00",
-                        found: "text",
-                    }),
+                    Err(_) => {
+                        Err(Failure::Kind { wanted: "a time as 2026-11-10T20:00:00+08:00", found: "text" })
+                    }
                 },
             },
         }
@@ -636,37 +366,5 @@ impl<'a> Run<'a> {
         keys.sort_unstable();
         keys.dedup();
         Ok(keys.len())
-    }
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'k> {
-    Null,
-    Bool(bool),
-    Number(Decimal),
-    Time(jiff::Timestamp),
-    Text(&'k str),
-}
-
-impl<'k> Key<'k> {
-    fn of(value: &'k Value<'_>) -> Result<Self, Failure> {
-        match value.single() {
-            Some(DataValue::Null) => Ok(Key::Null),
-            Some(DataValue::Bool(value)) => Ok(Key::Bool(*value)),
-            Some(DataValue::Number(number)) => Ok(Key::Number(*number)),
-            Some(DataValue::Time(time)) => Ok(Key::Time(*time)),
-            Some(DataValue::Text(text)) => Ok(Key::Text(text)),
-            _ => Err(value.instead_of("text or a number")),
-        }
-    }
-}
-
-fn as_decimal(value: &Value<'_>) -> Result<Decimal, Failure> {
-    match value.single() {
-        Some(DataValue::Text(text)) => decimal_of_text(text).ok_or(Failure::Kind {
-            wanted: "a number",
-            found: "text that is none",
-        }),
-        _ => value.as_number(),
     }
 }

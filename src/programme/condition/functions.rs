@@ -3,11 +3,11 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use jiff::Timestamp;
 
-use super::evaluate::{Function, Loop, LoopKind, Node, Search};
 use super::lower::{Lowering, Part, did_you_mean};
+use super::node::{Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
-use super::{DataValue, MAX_LOOPS};
 use crate::spelling::closest;
+use super::{DataValue, MAX_LOOPS};
 
 /// Every function and how it is written.
 const FUNCTIONS: [(&str, &str); 17] = [
@@ -35,16 +35,7 @@ impl<'s> Lowering<'s> {
         let byte = self.name_before(self.at(expr), &call.func_name);
         let name = call.func_name.as_str();
         match (name, call.target.as_deref(), call.args.as_slice()) {
-            (
-                "has",
-                None,
-                [
-                    IdedExpr {
-                        expr: Expr::Select(select),
-                        ..
-                    },
-                ],
-            ) => {
+            ("has", None, [IdedExpr { expr: Expr::Select(select), .. }]) => {
                 let selected = call.args.first().unwrap_or(expr);
                 self.has(selected, select)
             }
@@ -52,10 +43,7 @@ impl<'s> Lowering<'s> {
             ("distinct_count", Some(of), []) => {
                 let of = self.lower(of);
                 self.needs_list(byte, of.holds);
-                Part::new(
-                    Node::Call(Function::DistinctCount, Box::new(of.node)),
-                    Type::Number,
-                )
+                Part::new(Node::Call(Function::DistinctCount, Box::new(of.node)), Type::Number)
             }
             ("startsWith", Some(text), [sought]) => self.search(expr, Search::Start, text, sought),
             ("endsWith", Some(text), [sought]) => self.search(expr, Search::End, text, sought),
@@ -102,11 +90,7 @@ impl<'s> Lowering<'s> {
             None => {
                 let names = FUNCTIONS.map(|(name, _)| name);
                 let meant = did_you_mean(closest(&call.func_name, names));
-                format!(
-                    "unknown function `{}`, expected one of {}{meant}",
-                    call.func_name,
-                    names.join(", ")
-                )
+                format!("unknown function `{}`, expected one of {}{meant}", call.func_name, names.join(", "))
             }
         };
         self.refuse(byte, message)
@@ -115,10 +99,7 @@ impl<'s> Lowering<'s> {
     fn size(&mut self, byte: usize, of: &'s IdedExpr) -> Part {
         let of = self.lower(of);
         if !matches!(of.holds, Type::Any | Type::Text | Type::List(_) | Type::Object(_)) {
-            self.problem(
-                byte,
-                format!("text and lists have a size, and this is {}", of.holds.name()),
-            );
+            self.problem(byte, format!("text and lists have a size, and this is {}", of.holds.name()));
         }
         Part::new(Node::Call(Function::Size, Box::new(of.node)), Type::Number)
     }
@@ -128,10 +109,7 @@ impl<'s> Lowering<'s> {
         for part in [&text, &sought] {
             self.must_be(expr, Type::Text, part.holds, "looking for text in text");
         }
-        Part::new(
-            Node::Search(search, Box::new([text.node, sought.node])),
-            Type::Bool,
-        )
+        Part::new(Node::Search(search, Box::new([text.node, sought.node])), Type::Bool)
     }
 
     fn conversion(&mut self, byte: usize, function: Function, to: Type, of: &'s IdedExpr) -> Part {
@@ -176,11 +154,7 @@ impl<'s> Lowering<'s> {
     ) -> Part {
         let over = self.lower(over);
         let element = self.needs_list(byte, over.holds);
-        let holds = if matches!(kind, LoopKind::Filter) {
-            over.holds
-        } else {
-            Type::Bool
-        };
+        let holds = if matches!(kind, LoopKind::Filter) { over.holds } else { Type::Bool };
         if !self.enter(byte, variable, element) {
             return Part::new(Part::poison().node, holds);
         }
@@ -190,18 +164,10 @@ impl<'s> Lowering<'s> {
         if !Type::Bool.can_equal(body.holds) {
             self.problem(
                 at,
-                format!(
-                    "the condition must be true or false, and this is {}",
-                    body.holds.name()
-                ),
+                format!("the condition must be true or false, and this is {}", body.holds.name()),
             );
         }
-        let a_loop = Loop {
-            kind,
-            over: over.node,
-            depth: self.locals.len(),
-            body: body.node,
-        };
+        let a_loop = Loop { kind, over: over.node, depth: self.locals.len(), body: body.node };
         Part::new(Node::Loop(Box::new(a_loop)), holds)
     }
 
@@ -226,12 +192,7 @@ impl<'s> Lowering<'s> {
         let body = self.lower(body);
         self.locals.pop();
         let kind = LoopKind::Map(condition);
-        let a_loop = Loop {
-            kind,
-            over: over.node,
-            depth: self.locals.len(),
-            body: body.node,
-        };
+        let a_loop = Loop { kind, over: over.node, depth: self.locals.len(), body: body.node };
         Part::new(Node::Loop(Box::new(a_loop)), Type::list_of(body.holds))
     }
 
@@ -250,18 +211,12 @@ impl<'s> Lowering<'s> {
     /// Makes a loop's variable known; `false` where that is a problem.
     fn enter(&mut self, byte: usize, variable: &'s IdedExpr, element: Type) -> bool {
         if self.locals.len() >= MAX_LOOPS {
-            self.problem(
-                byte,
-                format!("at most {MAX_LOOPS} loops may stand within each other"),
-            );
+            self.problem(byte, format!("at most {MAX_LOOPS} loops may stand within each other"));
             return false;
         }
         match &variable.expr {
             Expr::Ident(name) if ["event", "data", "item", "member"].contains(&name.as_str()) => {
-                self.problem(
-                    self.at(variable),
-                    format!("`{name}` has a meaning already; take another name"),
-                );
+                self.problem(self.at(variable), format!("`{name}` has a meaning already; take another name"));
                 false
             }
             Expr::Ident(name) => {

@@ -8,11 +8,11 @@ use cel::Env;
 use cel::common::ast::{Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo};
 use rust_decimal::Decimal;
 
-use super::evaluate::{Attribute, Node};
+use super::node::{Attribute, Node};
 use super::shape::{self, Field, Type};
+use crate::spelling::closest;
 use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
 use crate::programme::Each;
-use crate::spelling::closest;
 
 /// Parses and checks `source`; `objection` says what is wrong with the type of the whole, if anything.
 pub(super) fn compile(
@@ -85,10 +85,7 @@ impl<'s> Lowering<'s> {
         if self.depth >= MAX_DEPTH {
             if !self.too_deep {
                 self.too_deep = true;
-                self.problem(
-                    self.at(expr),
-                    format!("nests too deep: at most {MAX_DEPTH} levels"),
-                );
+                self.problem(self.at(expr), format!("nests too deep: at most {MAX_DEPTH} levels"));
             }
             return Part::poison();
         }
@@ -114,10 +111,7 @@ impl<'s> Lowering<'s> {
 
     /// Notes a problem, at a byte of the source.
     pub(super) fn problem(&mut self, byte: usize, message: impl Into<String>) {
-        self.problems.push(Problem {
-            at: characters(self.source, byte),
-            message: message.into(),
-        });
+        self.problems.push(Problem { at: characters(self.source, byte), message: message.into() });
     }
 
     /// Notes a problem and stands in for the part that has it.
@@ -128,9 +122,7 @@ impl<'s> Lowering<'s> {
 
     /// The byte that the parser gives a part: its first, or its operator's, dot's or parenthesis's.
     pub(super) fn at(&self, expr: &IdedExpr) -> usize {
-        self.info
-            .offset_for(expr.id)
-            .map_or(0, |(start, _)| start as usize)
+        self.info.offset_for(expr.id).map_or(0, |(start, _)| start as usize)
     }
 
     /// The byte at which a name starts that ends before the parenthesis at `byte`.
@@ -167,9 +159,7 @@ impl<'s> Lowering<'s> {
     fn decimal(&self, expr: &IdedExpr, negative: bool) -> Option<Decimal> {
         let (start, stop) = self.info.offset_for(expr.id)?;
         let written = self.source.get(start as usize..=stop as usize)?;
-        let exact = Decimal::from_str_exact(written)
-            .or_else(|_| Decimal::from_scientific(written))
-            .ok()?;
+        let exact = Decimal::from_str_exact(written).or_else(|_| Decimal::from_scientific(written)).ok()?;
         Some(if negative { -exact } else { exact })
     }
 
@@ -200,11 +190,8 @@ impl<'s> Lowering<'s> {
         }
         known.extend(self.locals.iter().map(|(local, _)| *local));
         let meant = closest(name, known.iter().copied());
-        let message = format!(
-            "unknown name `{name}`, expected one of {}{}",
-            known.join(", "),
-            did_you_mean(meant)
-        );
+        let message =
+            format!("unknown name `{name}`, expected one of {}{}", known.join(", "), did_you_mean(meant));
         self.refuse(self.at(expr), message)
     }
 
@@ -239,22 +226,15 @@ impl<'s> Lowering<'s> {
         }
         let of = self.lower(&select.operand);
         match self.field(expr, &of, &select.field) {
-            Some(_) => Part::new(
-                Node::Has {
-                    of: Box::new(of.node),
-                    name: select.field.as_str().into(),
-                },
-                Type::Bool,
-            ),
+            Some(_) => {
+                Part::new(Node::Has { of: Box::new(of.node), name: select.field.as_str().into() }, Type::Bool)
+            }
             None => Part::poison(),
         }
     }
 
     fn attribute(&mut self, expr: &IdedExpr, name: &str) -> Option<Attribute> {
-        let found = ATTRIBUTES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, attribute)| *attribute);
+        let found = ATTRIBUTES.iter().find(|(known, _)| *known == name).map(|(_, attribute)| *attribute);
         if found.is_none() {
             let meant = did_you_mean(closest(name, ATTRIBUTES.iter().map(|(known, _)| *known)));
             let message = format!("`event` has no `{name}`, it has {}{meant}", attribute_names());
@@ -323,11 +303,7 @@ impl<'s> Lowering<'s> {
 
     fn list(&mut self, list: &'s ListExpr) -> Part {
         let parts: Vec<Part> = list.elements.iter().map(|element| self.lower(element)).collect();
-        let holds = parts
-            .iter()
-            .map(|part| part.holds)
-            .reduce(Type::join)
-            .unwrap_or(Type::Any);
+        let holds = parts.iter().map(|part| part.holds).reduce(Type::join).unwrap_or(Type::Any);
         let constants: Option<Vec<DataValue<'static>>> = parts
             .iter()
             .map(|part| match &part.node {
@@ -357,14 +333,7 @@ fn attribute_names() -> String {
 }
 
 fn field_of(of: Part, name: &str, field: Field) -> Part {
-    Part::new(
-        Node::Field {
-            of: Box::new(of.node),
-            name: name.into(),
-            money: field.money,
-        },
-        field.holds,
-    )
+    Part::new(Node::Field { of: Box::new(of.node), name: name.into(), money: field.money }, field.holds)
 }
 
 pub(super) fn did_you_mean(word: Option<&str>) -> String {
@@ -373,31 +342,18 @@ pub(super) fn did_you_mean(word: Option<&str>) -> String {
 
 /// How many characters stand before a byte.
 fn characters(source: &str, byte: usize) -> usize {
-    source
-        .char_indices()
-        .take_while(|(index, _)| *index < byte)
-        .count()
+    source.char_indices().take_while(|(index, _)| *index < byte).count()
 }
 
 fn syntax_problems(source: &str, errors: &cel::ParseErrors) -> Vec<Problem> {
     // The parser has a bound of its own, and stumbles over what follows it.
-    if errors
-        .errors
-        .iter()
-        .any(|error| error.msg.contains("Recursion limit"))
-    {
-        return vec![Problem {
-            at: 0,
-            message: format!("nests too deep: at most {MAX_DEPTH} levels"),
-        }];
+    if errors.errors.iter().any(|error| error.msg.contains("Recursion limit")) {
+        return vec![Problem { at: 0, message: format!("nests too deep: at most {MAX_DEPTH} levels") }];
     }
     let mut problems: Vec<Problem> = errors
         .errors
         .iter()
-        .map(|error| Problem {
-            at: at_line_and_column(source, error.pos),
-            message: readable(&error.msg),
-        })
+        .map(|error| Problem { at: at_line_and_column(source, error.pos), message: readable(&error.msg) })
         .collect();
     problems.sort();
     problems.dedup();
@@ -407,11 +363,7 @@ fn syntax_problems(source: &str, errors: &cel::ParseErrors) -> Vec<Problem> {
 /// The parser counts lines and columns from 1, in characters.
 fn at_line_and_column(source: &str, (line, column): (isize, isize)) -> usize {
     let count = |number: isize| usize::try_from(number - 1).unwrap_or(0);
-    let before: usize = source
-        .split_inclusive('\n')
-        .take(count(line))
-        .map(|line| line.chars().count())
-        .sum();
+    let before: usize = source.split_inclusive('\n').take(count(line)).map(|line| line.chars().count()).sum();
     (before + count(column)).min(source.chars().count())
 }
 

@@ -4,22 +4,20 @@ use cel::common::ast::operators as cel_operators;
 use cel::common::ast::{CallExpr, IdedExpr};
 
 use super::DataValue;
-use super::evaluate::{Arithmetic, Comparison, Node};
 use super::lower::{Lowering, Part};
+use super::node::{Arithmetic, Comparison, Node};
 use super::shape::Type;
 
 impl<'s> Lowering<'s> {
     /// An operator or a function: to the parser both are calls.
     pub(super) fn call(&mut self, expr: &'s IdedExpr, call: &'s CallExpr) -> Part {
         match (call.func_name.as_str(), call.args.as_slice()) {
-            (cel_operators::LOGICAL_AND, [left, right]) => Part::new(
-                Node::And(self.both_true_or_false(expr, "&&", left, right)),
-                Type::Bool,
-            ),
-            (cel_operators::LOGICAL_OR, [left, right]) => Part::new(
-                Node::Or(self.both_true_or_false(expr, "||", left, right)),
-                Type::Bool,
-            ),
+            (cel_operators::LOGICAL_AND, [left, right]) => {
+                Part::new(Node::And(self.both_true_or_false(expr, "&&", left, right)), Type::Bool)
+            }
+            (cel_operators::LOGICAL_OR, [left, right]) => {
+                Part::new(Node::Or(self.both_true_or_false(expr, "||", left, right)), Type::Bool)
+            }
             (cel_operators::LOGICAL_NOT, [of]) => {
                 let of = self.lower(of);
                 self.must_be(expr, Type::Bool, of.holds, "`!`");
@@ -29,10 +27,7 @@ impl<'s> Lowering<'s> {
                 let condition = self.lower(condition);
                 self.must_be(expr, Type::Bool, condition.holds, "the condition before `?`");
                 let (yes, no) = (self.lower(yes), self.lower(no));
-                Part::new(
-                    Node::If(Box::new([condition.node, yes.node, no.node])),
-                    yes.holds.join(no.holds),
-                )
+                Part::new(Node::If(Box::new([condition.node, yes.node, no.node])), yes.holds.join(no.holds))
             }
             (cel_operators::EQUALS, [left, right]) => self.equal(expr, left, right),
             (cel_operators::NOT_EQUALS, [left, right]) => {
@@ -95,12 +90,7 @@ impl<'s> Lowering<'s> {
     ) -> Box<[Node; 2]> {
         let (left, right) = self.both(left, right);
         for part in [&left, &right] {
-            self.must_be(
-                expr,
-                Type::Bool,
-                part.holds,
-                &format!("each side of `{operator}`"),
-            );
+            self.must_be(expr, Type::Bool, part.holds, &format!("each side of `{operator}`"));
         }
         Box::new([left.node, right.node])
     }
@@ -130,24 +120,15 @@ impl<'s> Lowering<'s> {
             .into_iter()
             .find(|holds| !matches!(holds, Type::Any | Type::Number | Type::Text | Type::Time));
         if let Some(holds) = unordered {
-            let message = format!(
-                "numbers, texts and times have an order, and this is {}",
-                holds.name()
-            );
+            let message = format!("numbers, texts and times have an order, and this is {}", holds.name());
             self.problem(self.at(expr), message);
         } else if !left.holds.can_equal(right.holds) {
             let hint = instead(&left, &right);
-            let message = format!(
-                "{} cannot be compared with {}{hint}",
-                left.holds.name(),
-                right.holds.name()
-            );
+            let message =
+                format!("{} cannot be compared with {}{hint}", left.holds.name(), right.holds.name());
             self.problem(self.at(expr), message);
         }
-        Part::new(
-            Node::Compare(comparison, Box::new([left.node, right.node])),
-            Type::Bool,
-        )
+        Part::new(Node::Compare(comparison, Box::new([left.node, right.node])), Type::Bool)
     }
 
     fn contained(&mut self, expr: &IdedExpr, sought: &'s IdedExpr, list: &'s IdedExpr) -> Part {
@@ -165,14 +146,8 @@ impl<'s> Lowering<'s> {
                 }
             }
             Type::Object(_) => self.must_be(expr, Type::Text, sought.holds, "`in` before an object"),
-            Type::Text => self.problem(
-                self.at(expr),
-                "`in` needs a list; for text write text.contains(…)",
-            ),
-            other => self.problem(
-                self.at(expr),
-                format!("`in` needs a list, and this is {}", other.name()),
-            ),
+            Type::Text => self.problem(self.at(expr), "`in` needs a list; for text write text.contains(…)"),
+            other => self.problem(self.at(expr), format!("`in` needs a list, and this is {}", other.name())),
         }
         Part::new(Node::In(Box::new([sought.node, list.node])), Type::Bool)
     }
@@ -204,17 +179,11 @@ impl<'s> Lowering<'s> {
                 }
                 _ => "",
             };
-            let message = format!(
-                "{symbol}, and this is {} and {}{hint}",
-                left.holds.name(),
-                right.holds.name()
-            );
+            let message =
+                format!("{symbol}, and this is {} and {}{hint}", left.holds.name(), right.holds.name());
             self.problem(self.at(expr), message);
         }
-        Part::new(
-            Node::Arithmetic(operator, Box::new([left.node, right.node])),
-            holds.unwrap_or(Type::Any),
-        )
+        Part::new(Node::Arithmetic(operator, Box::new([left.node, right.node])), holds.unwrap_or(Type::Any))
     }
 }
 
@@ -241,46 +210,18 @@ fn difference(left: Type, right: Type) -> Option<Type> {
 /// What to write instead of comparing two kinds, where the mistake is a common one.
 fn instead(left: &Part, right: &Part) -> String {
     match (left, right) {
-        (
-            Part {
-                holds: Type::Number, ..
-            },
-            Part {
-                holds: Type::Text,
-                node,
-            },
-        )
-        | (
-            Part {
-                holds: Type::Text,
-                node,
-            },
-            Part {
-                holds: Type::Number, ..
-            },
-        ) => match node {
+        (Part { holds: Type::Number, .. }, Part { holds: Type::Text, node })
+        | (Part { holds: Type::Text, node }, Part { holds: Type::Number, .. }) => match node {
             Node::Const(DataValue::Text(text)) if super::value::decimal_of_text(text).is_some() => {
                 format!("; write {text} without quotes")
             }
             Node::Const(_) => String::new(),
             _ => "; double(…) makes a number of text, string(…) text of a number".into(),
         },
-        (
-            Part {
-                holds: Type::Time, ..
-            },
-            Part {
-                holds: Type::Text, ..
-            },
-        )
-        | (
-            Part {
-                holds: Type::Text, ..
-            },
-            Part {
-                holds: Type::Time, ..
-            },
-        ) => "; timestamp(\"2026-11-10T20:00:00+08:00\") makes a time of text".into(),
+        (Part { holds: Type::Time, .. }, Part { holds: Type::Text, .. })
+        | (Part { holds: Type::Text, .. }, Part { holds: Type::Time, .. }) => {
+            "; timestamp(\"2026-11-10T20:00:00+08:00\") makes a time of text".into()
+        }
         _ => String::new(),
     }
 }

@@ -100,11 +100,7 @@ impl Shape {
 /// What a field holds that no table knows: anything, and money where its name is one of money's.
 pub(super) fn unknown(name: &str) -> Field {
     let money = ["amount", "shipping", "price", "points_paid", "order_amount"].contains(&name);
-    Field {
-        name: "",
-        holds: Type::Any,
-        money,
-    }
+    Field { name: "", holds: Type::Any, money }
 }
 
 /// The fields of `data` for an event type.
@@ -125,19 +121,11 @@ pub(super) fn data(event_type: &str) -> &'static Shape {
 
 /// The fields of `item`, and of each of `data.items`, for an event type.
 pub(super) fn item(event_type: &str) -> Type {
-    if event_type == "order.paid" {
-        Type::Object(&ITEM)
-    } else {
-        Type::Any
-    }
+    if event_type == "order.paid" { Type::Object(&ITEM) } else { Type::Any }
 }
 
 const fn field(name: &'static str, holds: Type) -> Field {
-    Field {
-        name,
-        holds,
-        money: false,
-    }
+    Field { name, holds, money: false }
 }
 
 const fn text(name: &'static str) -> Field {
@@ -149,11 +137,7 @@ const fn number(name: &'static str) -> Field {
 }
 
 const fn money(name: &'static str) -> Field {
-    Field {
-        name,
-        holds: Type::Number,
-        money: true,
-    }
+    Field { name, holds: Type::Number, money: true }
 }
 
 const fn closed(fields: &'static [Field]) -> Shape {
@@ -205,12 +189,8 @@ static REVIEW_POSTED: Shape = closed(&[
     text("channel"),
 ]);
 
-static CONTENT_SHARED: Shape = closed(&[
-    text("member_id"),
-    text("share_id"),
-    text("target"),
-    text("channel"),
-]);
+static CONTENT_SHARED: Shape =
+    closed(&[text("member_id"), text("share_id"), text("target"), text("channel")]);
 
 static MEMBER_REGISTERED: Shape = closed(&[
     text("member_id"),
@@ -243,10 +223,7 @@ static POINTS_ADJUSTED: Shape = closed(&[
     text("channel"),
 ]);
 
-static OTHER: Shape = Shape {
-    fields: &[text("member_id"), text("channel")],
-    open: true,
-};
+static OTHER: Shape = Shape { fields: &[text("member_id"), text("channel")], open: true };
 
 #[cfg(test)]
 mod tests {
@@ -278,14 +255,7 @@ mod tests {
     #[test]
     fn an_event_type_that_no_table_knows_may_carry_any_field() {
         assert_eq!(data("order.paid").field("principal"), None);
-        assert_eq!(
-            data("investment.made").field("principal"),
-            Some(unknown("principal"))
-        );
-        assert!(
-            data("investment.made")
-                .field("amount")
-                .is_some_and(|field| field.money)
-        );
+        assert_eq!(data("investment.made").field("principal"), Some(unknown("principal")));
+        assert!(data("investment.made").field("amount").is_some_and(|field| field.money));
     }
 }

@@ -26,29 +26,18 @@ fn with_order<T>(each: Each, on: &str, json: &str, ask: impl Fn(&Scope<'_>, &Fac
         subject: None,
     };
     let on = EventType::from(on);
-    ask(
-        &Scope { on: &on, each },
-        &Facts {
-            event,
-            data: &data,
-            item,
-        },
-    )
+    ask(&Scope { on: &on, each }, &Facts { event, data: &data, item })
 }
 
 fn problems(on: &str, each: Each, source: &str) -> Vec<Problem> {
-    Condition::compile(source, &Scope { on: &on.into(), each })
-        .err()
-        .unwrap_or_default()
+    Condition::compile(source, &Scope { on: &on.into(), each }).err().unwrap_or_default()
 }
 
 #[track_caller]
 fn holds(on: &str, json: &str, source: &str) -> Result<bool, Failure> {
-    with_order(Each::Item, on, json, |scope, facts| {
-        match Condition::compile(source, scope) {
-            Ok(condition) => condition.holds(facts),
-            Err(problems) => panic!("{source}: {problems:?}"),
-        }
+    with_order(Each::Item, on, json, |scope, facts| match Condition::compile(source, scope) {
+        Ok(condition) => condition.holds(facts),
+        Err(problems) => panic!("{source}: {problems:?}"),
     })
 }
 
@@ -70,16 +59,8 @@ fn the_conditions_of_the_example_programme_hold_for_a_fitting_event() {
             "data.items.map(i, i.category).distinct_count() >= 3",
         ],
     );
-    all_hold(
-        "review.posted",
-        r#"{"text": "twenty letters or more"}"#,
-        &["size(data.text) >= 20"],
-    );
-    all_hold(
-        "member.registered",
-        r#"{"referrer_id": "m-2"}"#,
-        &["has(data.referrer_id)"],
-    );
+    all_hold("review.posted", r#"{"text": "twenty letters or more"}"#, &["size(data.text) >= 20"]);
+    all_hold("member.registered", r#"{"referrer_id": "m-2"}"#, &["has(data.referrer_id)"]);
 }
 
 #[test]
@@ -169,18 +150,12 @@ fn upstreams_own_fields_are_reached_by_index() {
     all_hold(
         "order.paid",
         ORDER,
-        &[
-            "data[\"loyalty_hint\"] == \"vip\"",
-            "\"loyalty_hint\" in data && !(\"other\" in data)",
-        ],
+        &["data[\"loyalty_hint\"] == \"vip\"", "\"loyalty_hint\" in data && !(\"other\" in data)"],
     );
     all_hold(
         "investment.made",
         r#"{"principal": 5000.5, "fund": {"risk": 3}, "tags": ["a"]}"#,
-        &[
-            "data.principal > 5000 && data.fund.risk == 3 && \"a\" in data.tags",
-            "data.fund[\"risk\"] in [3]",
-        ],
+        &["data.principal > 5000 && data.fund.risk == 3 && \"a\" in data.tags", "data.fund[\"risk\"] in [3]"],
     );
 }
 
@@ -206,10 +181,7 @@ fn the_attributes_of_an_event_can_be_asked() {
 #[test]
 fn what_an_event_lacks_is_a_failure_unless_the_other_side_decides() {
     for (source, expected) in [
-        (
-            "data.items[2].tags.size() > 0",
-            Err(Failure::Missing("tags".into())),
-        ),
+        ("data.items[2].tags.size() > 0", Err(Failure::Missing("tags".into()))),
         ("data.items[7].price > 0", Err(Failure::NoElement)),
         ("data.items[0.5].price > 0", Err(Failure::NoElement)),
         ("data.items[-1].price > 0", Err(Failure::NoElement)),
@@ -217,40 +189,16 @@ fn what_an_event_lacks_is_a_failure_unless_the_other_side_decides() {
         ("1 / (data.amount - 250) > 0", Err(Failure::DivisionByZero)),
         ("1 % (data.amount - 250) > 0", Err(Failure::DivisionByZero)),
         ("data.amount * 9e27 > 0", Err(Failure::OutOfRange)),
-        (
-            "data.points_paid > 0",
-            Err(Failure::Kind {
-                wanted: "a number, text or a time",
-                found: "null",
-            }),
-        ),
-        (
-            "data[\"loyalty_hint\"] > 0",
-            Err(Failure::Kind {
-                wanted: "text",
-                found: "a number",
-            }),
-        ),
-        (
-            "data[\"loyalty_hint\"] && true",
-            Err(Failure::Kind {
-                wanted: "true or false",
-                found: "text",
-            }),
-        ),
+        ("data.points_paid > 0", Err(Failure::Kind { wanted: "a number, text or a time", found: "null" })),
+        ("data[\"loyalty_hint\"] > 0", Err(Failure::Kind { wanted: "text", found: "a number" })),
+        ("data[\"loyalty_hint\"] && true", Err(Failure::Kind { wanted: "true or false", found: "text" })),
         ("item.brand == \"x\" || data.amount > 1", Ok(true)),
         ("data.amount > 1 || item.brand == \"x\"", Ok(true)),
         ("item.brand == \"x\" && data.amount < 1", Ok(false)),
-        (
-            "item.brand == \"x\" && data.amount > 1",
-            Err(Failure::Missing("brand".into())),
-        ),
+        ("item.brand == \"x\" && data.amount > 1", Err(Failure::Missing("brand".into()))),
         ("data.items.exists(i, i.brand == \"Döner & Co\")", Ok(true)),
         ("data.items.all(i, i.brand == \"x\")", Ok(false)),
-        (
-            "data.items.exists(i, i.brand == \"x\")",
-            Err(Failure::Missing("brand".into())),
-        ),
+        ("data.items.exists(i, i.brand == \"x\")", Err(Failure::Missing("brand".into()))),
     ] {
         assert_eq!(holds("order.paid", ORDER, source), expected, "{source}");
     }
@@ -265,13 +213,7 @@ fn a_key_is_text_or_a_number_without_trailing_zeros() {
         ("item.quantity * 10", Ok("20".to_owned())),
         ("data[\"loyalty_hint\"]", Ok("vip".to_owned())),
         ("item.brand", Err(Failure::Missing("brand".into()))),
-        (
-            "data.points_paid",
-            Err(Failure::Kind {
-                wanted: "text or a number",
-                found: "null",
-            }),
-        ),
+        ("data.points_paid", Err(Failure::Kind { wanted: "text or a number", found: "null" })),
     ] {
         let key = with_order(Each::Item, "order.paid", ORDER, |scope, facts| {
             Expression::compile(source, scope).unwrap().evaluate(facts)
@@ -279,20 +221,10 @@ fn a_key_is_text_or_a_number_without_trailing_zeros() {
         assert_eq!(key, expected, "{source}");
     }
     let on = EventType::from("order.paid");
-    let problems = Expression::compile(
-        "data.amount > 1",
-        &Scope {
-            on: &on,
-            each: Each::Event,
-        },
-    )
-    .unwrap_err();
+    let problems = Expression::compile("data.amount > 1", &Scope { on: &on, each: Each::Event }).unwrap_err();
     assert_eq!(
         problems,
-        [Problem {
-            at: 0,
-            message: "text or a number is needed, and this is true or false".into()
-        }]
+        [Problem { at: 0, message: "text or a number is needed, and this is true or false".into() }]
     );
 }
 
@@ -301,128 +233,55 @@ fn mistakes_are_named_with_their_place_and_what_to_write_instead() {
     for (source, expected) in [
         (
             "dta.amount > 1",
-            &[(
-                0,
-                "unknown name `dta`, expected one of event, data; did you mean `data`?",
-            )][..],
+            &[(0, "unknown name `dta`, expected one of event, data; did you mean `data`?")][..],
         ),
         ("data.amout >= 200", &[(5, "unknown field `amout`")]),
         ("data.amout >= 200", &[(5, "did you mean `amount`?")]),
-        (
-            "data.loyalty_hint == 1",
-            &[(5, "reached with [\"loyalty_hint\"]")],
-        ),
-        (
-            "\"é\" == \"é\" && data . amout > 1",
-            &[(21, "unknown field `amout`")],
-        ),
+        ("data.loyalty_hint == 1", &[(5, "reached with [\"loyalty_hint\"]")]),
+        ("\"é\" == \"é\" && data . amout > 1", &[(21, "unknown field `amout`")]),
         ("has(data.amout)", &[(9, "unknown field `amout`")]),
-        (
-            "data.items.exists(i, i.categry == \"x\")",
-            &[(23, "did you mean `category`?")],
-        ),
+        ("data.items.exists(i, i.categry == \"x\")", &[(23, "did you mean `category`?")]),
         ("item.price > 1", &[(0, "`item` is only known with `each: item`")]),
         ("member.tier == \"gold\"", &[(0, "`member` is not supported yet")]),
-        (
-            "event == 1",
-            &[(0, "name an attribute of `event`: id, source, type, time, subject")],
-        ),
+        ("event == 1", &[(0, "name an attribute of `event`: id, source, type, time, subject")]),
         ("event.typ == \"x\"", &[(6, "did you mean `type`?")]),
         ("data.amount == \"x\"", &[(12, "a number never equals text")]),
         ("data.amount == \"200\"", &[(12, "write 200 without quotes")]),
-        (
-            "data.member_id > 5",
-            &[(15, "text cannot be compared with a number")],
-        ),
-        (
-            "data.member_id == data.amount",
-            &[(15, "double(…) makes a number of text")],
-        ),
-        (
-            "\"books\" + 1 == \"x\"",
-            &[(8, "string(…) makes text of a number")],
-        ),
+        ("data.member_id > 5", &[(15, "text cannot be compared with a number")]),
+        ("data.member_id == data.amount", &[(15, "double(…) makes a number of text")]),
+        ("\"books\" + 1 == \"x\"", &[(8, "string(…) makes text of a number")]),
         ("data.member_id == null", &[(15, "has(…)")]),
         ("event.time > \"2026-11-10\"", &[(11, "timestamp(")]),
-        (
-            "event.time > timestamp(\"2026-11-10\")",
-            &[(13, "`2026-11-10` is no time with an offset")],
-        ),
+        ("event.time > timestamp(\"2026-11-10\")", &[(13, "`2026-11-10` is no time with an offset")]),
         ("data.amount - \"x\" > 1", &[(12, "`-` needs numbers")]),
-        (
-            "data.channel in [1, 2]",
-            &[(13, "text is never in a list whose elements are a number")],
-        ),
+        ("data.channel in [1, 2]", &[(13, "text is never in a list whose elements are a number")]),
         ("\"a\" in data.channel", &[(4, "text.contains(…)")]),
         ("data.items > 1", &[(11, "have an order, and this is a list")]),
         ("data.amount.cents > 1", &[(12, "a number has no fields")]),
         ("data.amount[0] > 1", &[(11, "a number has no elements")]),
-        (
-            "data.items[\"a\"] == 1",
-            &[(10, "a list is indexed with a number")],
-        ),
-        (
-            "data.items",
-            &[(0, "a condition must be true or false, and this is a list")],
-        ),
-        (
-            "data.amount",
-            &[(0, "a condition must be true or false, and this is a number")],
-        ),
-        (
-            "data.amount && true",
-            &[(12, "each side of `&&` needs true or false")],
-        ),
+        ("data.items[\"a\"] == 1", &[(10, "a list is indexed with a number")]),
+        ("data.items", &[(0, "a condition must be true or false, and this is a list")]),
+        ("data.amount", &[(0, "a condition must be true or false, and this is a number")]),
+        ("data.amount && true", &[(12, "each side of `&&` needs true or false")]),
         ("!data.amount", &[(0, "`!` needs true or false")]),
         ("lenght(data.items) > 1", &[(0, "unknown function `lenght`")]),
         ("siz(data.items) > 1", &[(0, "did you mean `size`?")]),
-        (
-            "data.channel.matches(\"a.*\")",
-            &[(13, "unknown function `matches`")],
-        ),
-        (
-            "data.channel.contains()",
-            &[(13, "`contains` is written text.contains(text)")],
-        ),
+        ("data.channel.matches(\"a.*\")", &[(13, "unknown function `matches`")]),
+        ("data.channel.contains()", &[(13, "`contains` is written text.contains(text)")]),
         ("has(data)", &[(0, "`has` is written has(data.field)")]),
-        (
-            "data.channel.exists(c, true)",
-            &[(13, "a list is needed, and this is text")],
-        ),
-        (
-            "data.items.exists(data, true)",
-            &[(18, "`data` has a meaning already")],
-        ),
-        (
-            "data.items.exists(i.x, true)",
-            &[(19, "the first argument is a new name")],
-        ),
+        ("data.channel.exists(c, true)", &[(13, "a list is needed, and this is text")]),
+        ("data.items.exists(data, true)", &[(18, "`data` has a meaning already")]),
+        ("data.items.exists(i.x, true)", &[(19, "the first argument is a new name")]),
         ("data.items.exists(i, i.price)", &[(22, "must be true or false")]),
-        (
-            "{\"a\": 1} == {}",
-            &[(0, "maps and messages are not supported"), (12, "maps")],
-        ),
-        (
-            "b\"x\" == b\"x\"",
-            &[(0, "bytes are not supported"), (8, "bytes")],
-        ),
+        ("{\"a\": 1} == {}", &[(0, "maps and messages are not supported"), (12, "maps")]),
+        ("b\"x\" == b\"x\"", &[(0, "bytes are not supported"), (8, "bytes")]),
         ("data.amount >=", &[(14, "syntax error: mismatched input 'end'")]),
-        (
-            "data.?amount > 1",
-            &[(4, "syntax error: unsupported syntax '.?'")],
-        ),
+        ("data.?amount > 1", &[(4, "syntax error: unsupported syntax '.?'")]),
         ("true &&\n  data.amount > > 2", &[(24, "syntax error")]),
-        (
-            "0.12345678901234567890123456789012345 > 0",
-            &[(0, "too many digits")],
-        ),
+        ("0.12345678901234567890123456789012345 > 0", &[(0, "too many digits")]),
         (
             "dta.amount > 1 && data.amout > 2 && siz(data.items) > 1",
-            &[
-                (0, "unknown name `dta`"),
-                (23, "unknown field `amout`"),
-                (36, "unknown function `siz`"),
-            ],
+            &[(0, "unknown name `dta`"), (23, "unknown field `amout`"), (36, "unknown function `siz`")],
         ),
     ] {
         let found = problems("order.paid", Each::Event, source);
@@ -437,18 +296,8 @@ fn mistakes_are_named_with_their_place_and_what_to_write_instead() {
 
 #[test]
 fn a_condition_of_an_unknown_event_type_is_checked_as_far_as_possible() {
-    assert_eq!(
-        problems(
-            "survey.completed",
-            Each::Event,
-            "data.score > 3 && data.anything.at.all"
-        ),
-        []
-    );
-    assert_eq!(
-        problems("survey.completed", Each::Event, "data.member_id > 3").len(),
-        1
-    );
+    assert_eq!(problems("survey.completed", Each::Event, "data.score > 3 && data.anything.at.all"), []);
+    assert_eq!(problems("survey.completed", Each::Event, "data.member_id > 3").len(), 1);
 }
 
 #[test]
@@ -466,21 +315,12 @@ fn length_depth_and_loops_are_bounded() {
         (&alternatives, None),
         (&in_parentheses, Some("nests too deep")),
         (&lists, Some("nests too deep")),
-        (
-            "data.items.all(a, data.items.all(b, data.items.all(c, true)))",
-            Some("at most 2 loops"),
-        ),
-        (
-            "data.items.all(a, data.items.all(b, true)) && data.items.all(c, true)",
-            None,
-        ),
+        ("data.items.all(a, data.items.all(b, data.items.all(c, true)))", Some("at most 2 loops")),
+        ("data.items.all(a, data.items.all(b, true)) && data.items.all(c, true)", None),
     ] {
         let found = problems("order.paid", Each::Event, source);
         match expected {
-            Some(part) => assert!(
-                found.len() == 1 && found[0].message.contains(part),
-                "{source}: {found:?}"
-            ),
+            Some(part) => assert!(found.len() == 1 && found[0].message.contains(part), "{source}: {found:?}"),
             None => assert_eq!(found, [], "{source}"),
         }
     }
@@ -488,9 +328,7 @@ fn length_depth_and_loops_are_bounded() {
 
 #[test]
 fn an_evaluation_cannot_run_away() {
-    let ids: Vec<String> = (0..2_000)
-        .map(|id| format!(r#"{{"sku": "{id}", "quantity": 1}}"#))
-        .collect();
+    let ids: Vec<String> = (0..2_000).map(|id| format!(r#"{{"sku": "{id}", "quantity": 1}}"#)).collect();
     let order = format!(r#"{{"items": [{}]}}"#, ids.join(","));
     let doubling = format!("size([\"0123456789\"]{}[0]) > 0", ".map(x, x + x)".repeat(27));
     for source in [
@@ -499,17 +337,9 @@ fn an_evaluation_cannot_run_away() {
         "data.items.exists(a, data.items == data.items && a.sku == \"x\")",
         &doubling,
     ] {
-        assert_eq!(
-            holds("order.paid", &order, source),
-            Err(Failure::TooManySteps),
-            "{source}"
-        );
+        assert_eq!(holds("order.paid", &order, source), Err(Failure::TooManySteps), "{source}");
     }
-    all_hold(
-        "order.paid",
-        &order,
-        &["data.items.map(i, i.sku).distinct_count() == 2000"],
-    );
+    all_hold("order.paid", &order, &["data.items.map(i, i.sku).distinct_count() == 2000"]);
 }
 
 /// Sources that look like conditions, most of them broken somewhere.
@@ -592,10 +422,7 @@ fn any_source() -> impl proptest::strategy::Strategy<Value = String> {
         "//",
         " ",
     ]);
-    prop_oneof![
-        prop::collection::vec(word, 0..40).prop_map(|words| words.concat()),
-        ".{0,60}"
-    ]
+    prop_oneof![prop::collection::vec(word, 0..40).prop_map(|words| words.concat()), ".{0,60}"]
 }
 
 /// Well formed conditions over an order, of every operator and function, most of them well typed.
@@ -617,11 +444,7 @@ fn any_condition() -> impl proptest::strategy::Strategy<Value = String> {
         "\"[a-z ]{0,4}\"",
     ];
     let number = number.prop_recursive(4, 16, 2, |inner| {
-        (
-            inner.clone(),
-            prop::sample::select(vec!["+", "-", "*", "/", "%"]),
-            inner,
-        )
+        (inner.clone(), prop::sample::select(vec!["+", "-", "*", "/", "%"]), inner)
             .prop_map(|(left, operator, right)| format!("({left} {operator} {right})"))
     });
     let comparison = prop::sample::select(vec!["==", "!=", "<", "<=", ">", ">="]);
@@ -635,18 +458,11 @@ fn any_condition() -> impl proptest::strategy::Strategy<Value = String> {
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
-            (
-                inner.clone(),
-                prop::sample::select(vec!["&&", "||"]),
-                inner.clone()
-            )
+            (inner.clone(), prop::sample::select(vec!["&&", "||"]), inner.clone())
                 .prop_map(|(l, o, r)| format!("({l} {o} {r})")),
             inner.clone().prop_map(|condition| format!("!({condition})")),
             (inner.clone(), inner.clone(), inner.clone()).prop_map(|(c, l, r)| format!("({c} ? {l} : {r})")),
-            (
-                prop::sample::select(vec!["all", "exists", "exists_one"]),
-                inner.clone()
-            )
+            (prop::sample::select(vec!["all", "exists", "exists_one"]), inner.clone())
                 .prop_map(|(name, body)| format!("data.items.{name}(i, {body} || i.price > 20)")),
             inner.prop_map(|body| format!("size(data.items.filter(i, {body})) > 1")),
         ]

@@ -41,11 +41,7 @@ impl<'a> DataValue<'a> {
     /// The field of an object; `None` where it is absent or where this is no object.
     pub fn field(&self, name: &str) -> Option<&DataValue<'a>> {
         match self {
-            Self::Object(fields) => fields
-                .iter()
-                .rev()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value),
+            Self::Object(fields) => fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -111,11 +107,7 @@ pub(super) fn order(left: &DataValue<'_>, right: &DataValue<'_>) -> Option<Order
 /// `1_000` nor `1e3` passes for an amount.
 pub(super) fn decimal_of_text(text: &str) -> Option<Decimal> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
-    if plain {
-        Decimal::from_str_exact(text).ok()
-    } else {
-        None
-    }
+    if plain { Decimal::from_str_exact(text).ok() } else { None }
 }
 
 /// The decimal that a JSON number of at most 15 significant digits was written as, and for more digits
@@ -131,11 +123,7 @@ pub(super) fn decimal_of_double(number: f64) -> Option<Decimal> {
             return Some(Decimal::new(units as i64, scale));
         }
     }
-    if number.abs() >= 1e29 {
-        None
-    } else {
-        Decimal::from_str_exact(&number.to_string()).ok()
-    }
+    if number.abs() >= 1e29 { None } else { Decimal::from_str_exact(&number.to_string()).ok() }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for DataValue<'a> {
@@ -259,40 +247,22 @@ mod tests {
     #[test]
     fn text_is_borrowed_from_the_payload_unless_it_has_escapes() {
         let data = read(r#"{"a": "plain", "b": "line\nbreak"}"#);
-        assert!(matches!(
-            data.field("a"),
-            Some(DataValue::Text(Cow::Borrowed("plain")))
-        ));
+        assert!(matches!(data.field("a"), Some(DataValue::Text(Cow::Borrowed("plain")))));
         assert!(matches!(data.field("b"), Some(DataValue::Text(Cow::Owned(_)))));
-        let DataValue::Object(fields) = &data else {
-            panic!("{data:?}")
-        };
+        let DataValue::Object(fields) = &data else { panic!("{data:?}") };
         assert!(fields.iter().all(|(key, _)| matches!(key, Cow::Borrowed(_))));
     }
 
     #[test]
     fn of_a_field_that_is_written_twice_the_last_one_counts() {
-        assert_eq!(
-            read(r#"{"a": 1, "a": 2}"#).field("a"),
-            Some(&DataValue::Number(2.into()))
-        );
+        assert_eq!(read(r#"{"a": 1, "a": 2}"#).field("a"), Some(&DataValue::Number(2.into())));
     }
 
     #[test]
     fn only_a_plain_decimal_is_an_amount() {
         assert_eq!(decimal_of_text("29.33"), Some(Decimal::new(2933, 2)));
         assert_eq!(decimal_of_text("-1"), Some(Decimal::from(-1)));
-        for text in [
-            "",
-            "1_000",
-            "1e3",
-            "+1",
-            " 1",
-            "1-",
-            "x",
-            "1.2.3",
-            "99999999999999999999999999999999",
-        ] {
+        for text in ["", "1_000", "1e3", "+1", " 1", "1-", "x", "1.2.3", "99999999999999999999999999999999"] {
             assert_eq!(decimal_of_text(text), None, "{text}");
         }
     }

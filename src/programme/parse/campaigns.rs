@@ -16,15 +16,8 @@ use crate::yaml::{Map, Value};
 /// How many campaigns a programme may have.
 const MOST_CAMPAIGNS: usize = 1_000;
 
-const WEEKDAYS: &[(&str, u8)] = &[
-    ("mon", 1),
-    ("tue", 2),
-    ("wed", 3),
-    ("thu", 4),
-    ("fri", 5),
-    ("sat", 6),
-    ("sun", 7),
-];
+const WEEKDAYS: &[(&str, u8)] =
+    &[("mon", 1), ("tue", 2), ("wed", 3), ("thu", 4), ("fri", 5), ("sat", 6), ("sun", 7)];
 
 /// The section.
 pub(super) fn read(map: &Map<'_>) {
@@ -39,17 +32,14 @@ pub(super) fn read(map: &Map<'_>) {
 }
 
 fn campaign(value: &Value<'_>, ids: &mut Ids) {
-    let Some(map) = value.map(&[
-        "id", "on", "during", "when", "audience", "multiply", "add", "group", "limit", "budget",
-    ]) else {
+    let Some(map) =
+        value.map(&["id", "on", "during", "when", "audience", "multiply", "add", "group", "limit", "budget"])
+    else {
         return;
     };
     ids.read(&map);
     if let Some(on) = ids::event_type(&map) {
-        let scope = Scope {
-            on: &on,
-            each: Each::Event,
-        };
+        let scope = Scope { on: &on, each: Each::Event };
         for key in ["when", "audience"] {
             map.get(key).map(|value| conditions::condition(&value, &scope));
         }
@@ -100,10 +90,9 @@ pub(super) fn during(value: &Value<'_>) {
 fn period(map: &Map<'_>) {
     let moment = |key: &str| {
         let value = map.required(key)?;
-        value.read(
-            "a date and time in the programme's zone, such as 2026-11-10T20:00",
-            |text| text.parse::<DateTime>().ok(),
-        )
+        value.read("a date and time in the programme's zone, such as 2026-11-10T20:00", |text| {
+            text.parse::<DateTime>().ok()
+        })
     };
     let (from, until) = (moment("from"), moment("until"));
     if let (Some(from), Some(until), Some(value)) = (from, until, map.get("until"))

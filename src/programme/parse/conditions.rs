@@ -6,17 +6,13 @@ use crate::yaml::Value;
 /// A condition, such as `when`.
 pub(super) fn condition(value: &Value<'_>, scope: &Scope<'_>) -> Option<Condition> {
     let source = value.text()?;
-    Condition::compile(source, scope)
-        .map_err(|problems| report(value, problems))
-        .ok()
+    Condition::compile(source, scope).map_err(|problems| report(value, problems)).ok()
 }
 
 /// An expression that yields text or a number, such as `once_per`.
 pub(super) fn expression(value: &Value<'_>, scope: &Scope<'_>) -> Option<Expression> {
     let source = value.text()?;
-    Expression::compile(source, scope)
-        .map_err(|problems| report(value, problems))
-        .ok()
+    Expression::compile(source, scope).map_err(|problems| report(value, problems)).ok()
 }
 
 fn report(value: &Value<'_>, problems: Vec<Problem>) {

@@ -23,10 +23,7 @@ impl Ids {
     pub(super) fn take(&mut self, id: &str, value: &Value<'_>) -> Option<String> {
         if let Some(first) = self.places.get(id) {
             let line = value.collector().line_of(first);
-            value.report(format!(
-                "{} is given twice; the first is on line {line}",
-                shown(id)
-            ));
+            value.report(format!("{} is given twice; the first is on line {line}", shown(id)));
             return None;
         }
         self.places.insert(id.to_owned(), value.place().clone());
@@ -46,14 +43,11 @@ impl Ids {
 
 /// A name that stands in entries, metrics and messages.
 pub(super) fn id(value: &Value<'_>) -> Option<String> {
-    value.read(
-        "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit",
-        |text| {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-            (starts_well && text.len() <= 64 && text.chars().all(is_plain)).then(|| text.to_owned())
-        },
-    )
+    value.read("1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit", |text| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        (starts_well && text.len() <= 64 && text.chars().all(is_plain)).then(|| text.to_owned())
+    })
 }
 
 /// The type of the events that a rule or a campaign is for.

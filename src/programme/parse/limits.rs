@@ -61,17 +61,11 @@ pub(super) fn limit(map: &Map<'_>) -> Option<Limit> {
         (Some(times), None) => times.whole(1..=1_000_000).map(Most::Times),
         (None, Some(value)) => points(&value).map(Most::Points),
         _ => {
-            map.report(format!(
-                "{} must have either `times` or `points`",
-                map.value().label()
-            ));
+            map.report(format!("{} must have either `times` or `points`", map.value().label()));
             None
         }
     };
-    Some(Limit {
-        most: most?,
-        per: per?,
-    })
+    Some(Limit { most: most?, per: per? })
 }
 
 /// Points, at least one.

@@ -92,10 +92,7 @@ fn rules(map: &Map<'_>, rewards: &Ids) -> Option<Vec<Rule>> {
         list.report("`rules` is empty; without a rule nothing earns points");
     }
     let mut ids = Ids::default();
-    let rules: Vec<Option<Rule>> = values
-        .iter()
-        .map(|rule| rules::read(rule, &mut ids, rewards))
-        .collect();
+    let rules: Vec<Option<Rule>> = values.iter().map(|rule| rules::read(rule, &mut ids, rewards)).collect();
     rules.into_iter().collect()
 }
 
@@ -120,17 +117,11 @@ fn zone(value: &Value<'_>) -> Option<TimeZone> {
     if let Ok(zone) = database.get(name) {
         return Some(zone);
     }
-    let names: Vec<String> = database
-        .available()
-        .map(|zone| zone.as_str().to_owned())
-        .collect();
+    let names: Vec<String> = database.available().map(|zone| zone.as_str().to_owned()).collect();
     let message = match spelling::closest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("there is no time zone {}; did you mean `{near}`?", shown(name)),
         None => {
-            format!(
-                "there is no time zone {}; write an IANA name such as `Europe/Berlin`",
-                shown(name)
-            )
+            format!("there is no time zone {}; write an IANA name such as `Europe/Berlin`", shown(name))
         }
     };
     value.report(message);
@@ -148,11 +139,7 @@ fn currency(value: &Value<'_>) -> Option<String> {
 fn bounded<'a>(list: &Value<'a>, item: &str, most: usize) -> Option<Vec<Value<'a>>> {
     let mut values = list.list(item)?;
     if values.len() > most {
-        list.report(format!(
-            "{} has {} entries; at most {most} are supported",
-            list.label(),
-            values.len()
-        ));
+        list.report(format!("{} has {} entries; at most {most} are supported", list.label(), values.len()));
         values.truncate(most);
     }
     Some(values)

@@ -4,11 +4,8 @@ use super::not_yet;
 use crate::programme::Rounding;
 use crate::yaml::{Map, Value};
 
-const ROUNDINGS: &[(&str, Rounding)] = &[
-    ("floor", Rounding::Floor),
-    ("half_up", Rounding::HalfUp),
-    ("ceil", Rounding::Ceil),
-];
+const ROUNDINGS: &[(&str, Rounding)] =
+    &[("floor", Rounding::Floor), ("half_up", Rounding::HalfUp), ("ceil", Rounding::Ceil)];
 
 /// The section, which may be left out.
 pub(super) fn read(map: &Map<'_>) -> Option<Rounding> {
@@ -39,9 +36,7 @@ pub(super) fn read(map: &Map<'_>) -> Option<Rounding> {
         some_time(&value);
         refuse("notice");
     }
-    section
-        .get("rounding")
-        .map_or(Some(Rounding::Floor), |value| value.choice(ROUNDINGS))
+    section.get("rounding").map_or(Some(Rounding::Floor), |value| value.choice(ROUNDINGS))
 }
 
 /// `never`, or `{after: P1Y}` with `at`, when points expire later than after that time only. Whether
@@ -49,15 +44,12 @@ pub(super) fn read(map: &Map<'_>) -> Option<Rounding> {
 pub(super) fn expire(value: &Value<'_>) -> bool {
     if value.is_scalar() {
         return value
-            .read("`never`, or when, as in {after: P1Y}", |text| {
-                (text == "never").then_some(())
-            })
+            .read("`never`, or when, as in {after: P1Y}", |text| (text == "never").then_some(()))
             .is_some();
     }
     if let Some(map) = value.map(&["after", "at"]) {
         map.required("after").map(|after| some_time(&after));
-        map.get("at")
-            .map(|at| at.choice(&[("end_of_month", ()), ("end_of_year", ())]));
+        map.get("at").map(|at| at.choice(&[("end_of_month", ()), ("end_of_year", ())]));
     }
     false
 }

@@ -42,10 +42,7 @@ pub(super) fn read(map: &Map<'_>) -> Ids {
     let Some(section) = section.map(&["rate", "boosts", "limits", "rewards"]) else {
         return ids;
     };
-    if let Some(rate) = section
-        .get("rate")
-        .and_then(|rate| rate.map(&["points", "worth"]))
-    {
+    if let Some(rate) = section.get("rate").and_then(|rate| rate.map(&["points", "worth"])) {
         rate.required("points").map(|value| points(&value));
         rate.required("worth").map(|value| money(&value));
     }
@@ -66,10 +63,7 @@ pub(super) fn read(map: &Map<'_>) -> Ids {
 }
 
 fn entries<'a>(section: &Map<'a>, key: &str, item: &str) -> Vec<Value<'a>> {
-    section
-        .get(key)
-        .and_then(|list| bounded(&list, item, MOST))
-        .unwrap_or_default()
+    section.get(key).and_then(|list| bounded(&list, item, MOST)).unwrap_or_default()
 }
 
 fn money(value: &Value<'_>) -> Option<Decimal> {
@@ -99,23 +93,14 @@ fn reward(value: &Value<'_>, ids: &mut Ids) {
     ids.read(&map);
     let kind = map.required("kind").and_then(|value| value.choice(KINDS));
     // Money is bought at the rate; everything else has its price.
-    let price = if kind.is_some_and(|kind| kind != Kind::Money) {
-        map.required("points")
-    } else {
-        map.get("points")
-    };
+    let price =
+        if kind.is_some_and(|kind| kind != Kind::Money) { map.required("points") } else { map.get("points") };
     price.map(|value| points(&value));
     map.get("worth").map(|value| money(&value));
     map.get("stock").map(|value| stock(&value));
     if let Some(value) = map.get("when") {
         let on = EventType::from("redemption.requested");
-        conditions::condition(
-            &value,
-            &Scope {
-                on: &on,
-                each: Each::Event,
-            },
-        );
+        conditions::condition(&value, &Scope { on: &on, each: Each::Event });
     }
     match (kind, map.get("prizes")) {
         (Some(Kind::Lottery), Some(list)) => prizes(&list),
@@ -140,8 +125,7 @@ fn prizes(list: &Value<'_>) {
             continue;
         };
         ids.read(&map);
-        map.required("weight")
-            .map(|weight| weight.whole(1..=1_000_000_000_u32));
+        map.required("weight").map(|weight| weight.whole(1..=1_000_000_000_u32));
         map.get("points").map(|value| points(&value));
         map.get("stock").map(|value| stock(&value));
     }

@@ -13,12 +13,8 @@ use crate::types::{EventType, RuleId};
 use crate::yaml::{Map, Value, shown};
 
 /// Event types that move points or say nothing about what a member did: nobody earns by them.
-const NOT_EARNING: &[&str] = &[
-    "order.refunded",
-    "redemption.requested",
-    "redemption.cancelled",
-    "points.adjusted",
-];
+const NOT_EARNING: &[&str] =
+    &["order.refunded", "redemption.requested", "redemption.cancelled", "points.adjusted"];
 
 /// Event types that the clock makes.
 const FROM_CLOCK: &[&str] = &["member.birthday", "member.anniversary"];
@@ -61,10 +57,7 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
 fn refuse_types(on: &EventType, value: &Value<'_>) {
     let name = on.as_str();
     if NOT_EARNING.contains(&name) || name.starts_with("redemption.") {
-        value.report(format!(
-            "nothing is earned by {}; a rule is for what a member does",
-            shown(name)
-        ));
+        value.report(format!("nothing is earned by {}; a rule is for what a member does", shown(name)));
     } else if FROM_CLOCK.contains(&name) {
         not_yet::refuse("rule.on", value.place(), value.collector());
     }
@@ -84,16 +77,11 @@ fn each(map: &Map<'_>, on: Option<&EventType>) -> Option<Each> {
 
 /// `{points: 5}` or `{points: 1, per: 1.00}`; may be left out beside `give`.
 fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Earn> {
-    let earn = if map.get("give").is_some() {
-        map.get("earn")
-    } else {
-        map.required("earn")
-    };
+    let earn = if map.get("give").is_some() { map.get("earn") } else { map.required("earn") };
     let earn = earn?.map(&["points", "per", "of"])?;
     let points = earn.required("points").and_then(|value| points(&value));
-    let per = earn
-        .get("per")
-        .map(|value| value.decimal("money above 0, such as 1.00", |per| per > Decimal::ZERO));
+    let per =
+        earn.get("per").map(|value| value.decimal("money above 0, such as 1.00", |per| per > Decimal::ZERO));
     let of = earn.get("of").zip(earn.key_place("of"));
     if let Some((value, place)) = &of {
         if let Some(scope) = scope {
@@ -110,10 +98,7 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Earn> {
     }
     match per {
         None => Some(Earn::Fixed(points?)),
-        Some(per) => Some(Earn::PerAmount {
-            points: points?,
-            per: per?,
-        }),
+        Some(per) => Some(Earn::PerAmount { points: points?, per: per? }),
     }
 }
 
@@ -147,11 +132,7 @@ fn streak(value: &Value<'_>) {
     }
     for (days, place, bonus) in map.entries() {
         let is_number = !days.starts_with('0') && days.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_number
-            || !days
-                .parse()
-                .is_ok_and(|days: u32| (2..=MOST_DAYS).contains(&days))
-        {
+        if !is_number || !days.parse().is_ok_and(|days: u32| (2..=MOST_DAYS).contains(&days)) {
             let message = format!("a streak is 2 to {MOST_DAYS} days long, not {}", shown(days));
             value.collector().report(place, message);
         }

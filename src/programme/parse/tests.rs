@@ -26,15 +26,10 @@ fn read(file: &str) -> String {
 /// Each problem as `line:column message`.
 fn short(result: Result<Programme, Problems>) -> Vec<String> {
     let line = |problem: &Problem| {
-        let Position::File { line, column, .. } = &problem.position else {
-            panic!("{problem}")
-        };
+        let Position::File { line, column, .. } = &problem.position else { panic!("{problem}") };
         format!("{line}:{column} {}", problem.message)
     };
-    result
-        .err()
-        .map(|problems| problems.iter().map(line).collect())
-        .unwrap_or_default()
+    result.err().map(|problems| problems.iter().map(line).collect()).unwrap_or_default()
 }
 
 /// What is wrong with these lines after the least programme.
@@ -61,14 +56,7 @@ fn the_example_is_read_as_it_says() {
     let levels: Vec<_> = tiers
         .levels
         .iter()
-        .map(|level| {
-            (
-                level.id.as_str(),
-                level.from.0,
-                level.earn.to_string(),
-                level.benefits.join(" "),
-            )
-        })
+        .map(|level| (level.id.as_str(), level.from.0, level.earn.to_string(), level.benefits.join(" ")))
         .collect();
     let level = |id, from, earn: &str, benefits: &str| (id, from, earn.to_owned(), benefits.to_owned());
     assert_eq!(
@@ -82,52 +70,20 @@ fn the_example_is_read_as_it_says() {
     );
 
     let ids: Vec<&str> = programme.rules.iter().map(|rule| rule.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        [
-            "purchase",
-            "new-books",
-            "sign-in",
-            "review",
-            "share",
-            "welcome",
-            "survey"
-        ]
-    );
-    let rule = |id: &str| {
-        programme
-            .rules
-            .iter()
-            .find(|rule| rule.id.as_str() == id)
-            .unwrap()
-    };
-    assert_eq!(
-        rule("purchase").earn,
-        Earn::PerAmount {
-            points: Points(1),
-            per: Decimal::ONE
-        }
-    );
+    assert_eq!(ids, ["purchase", "new-books", "sign-in", "review", "share", "welcome", "survey"]);
+    let rule = |id: &str| programme.rules.iter().find(|rule| rule.id.as_str() == id).unwrap();
+    assert_eq!(rule("purchase").earn, Earn::PerAmount { points: Points(1), per: Decimal::ONE });
     assert_eq!(rule("purchase").each, Each::Event);
     assert_eq!(rule("new-books").each, Each::Item);
     let source = |id: &str| rule(id).when.as_ref().unwrap().source();
-    assert_eq!(
-        source("new-books"),
-        r#"item.category == "books" && "new" in item.tags"#
-    );
+    assert_eq!(source("new-books"), r#"item.category == "books" && "new" in item.tags"#);
     assert_eq!(source("review"), "size(data.text) >= 20");
     assert_eq!(rule("sign-in").earn, Earn::Fixed(Points(5)));
     assert_eq!(
         rule("share").limits,
         [
-            Limit {
-                most: Most::Times(5),
-                per: Period::Day
-            },
-            Limit {
-                most: Most::Points(Points(100)),
-                per: Period::Month
-            },
+            Limit { most: Most::Times(5), per: Period::Day },
+            Limit { most: Most::Points(Points(100)), per: Period::Month },
         ]
     );
     assert_eq!(programme.by_type[&EventType::from("order.paid")], [0, 1]);
@@ -152,32 +108,15 @@ fn the_same_text_is_the_same_version_on_every_machine() {
 
 #[test]
 fn the_whole_language_is_read_and_only_what_nothing_decides_yet_is_refused() {
-    let found = short(Programme::parse(
-        "programme.yaml",
-        &read("tests/fixtures/config/whole-language.yaml"),
-    ));
-    assert!(
-        found.iter().all(|line| line.ends_with("is not supported yet")),
-        "{found:#?}"
-    );
-    golden(
-        "tests/fixtures/config/whole-language.txt",
-        &(found.join("\n") + "\n"),
-    );
+    let found = short(Programme::parse("programme.yaml", &read("tests/fixtures/config/whole-language.yaml")));
+    assert!(found.iter().all(|line| line.ends_with("is not supported yet")), "{found:#?}");
+    golden("tests/fixtures/config/whole-language.txt", &(found.join("\n") + "\n"));
 }
 
 #[test]
 fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands() {
-    let tiers = |line: &str| {
-        with(&format!(
-            "tiers: {{window: P12M, levels: [{{id: a, from: 0}}], {line}}}"
-        ))
-    };
-    let rule = |line: &str| {
-        with_rule(&format!(
-            "id: a, on: member.registered, earn: {{points: 1}}, {line}"
-        ))
-    };
+    let tiers = |line: &str| with(&format!("tiers: {{window: P12M, levels: [{{id: a, from: 0}}], {line}}}"));
+    let rule = |line: &str| with_rule(&format!("id: a, on: member.registered, earn: {{points: 1}}, {line}"));
     for (construct, name) in not_yet::constructs() {
         let found = match construct {
             "points.hold" => with("points: {hold: P1D}"),
@@ -214,15 +153,9 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
             other => panic!("no example of {other}"),
         };
         assert_eq!(found.len(), 1, "{construct}: {found:?}");
-        assert!(
-            found[0].ends_with(&format!(" {name} is not supported yet")),
-            "{construct}: {found:?}"
-        );
+        assert!(found[0].ends_with(&format!(" {name} is not supported yet")), "{construct}: {found:?}");
     }
-    assert_eq!(
-        with("points: {hold: P0D, expire: never, rounding: ceil}"),
-        [""; 0]
-    );
+    assert_eq!(with("points: {hold: P0D, expire: never, rounding: ceil}"), [""; 0]);
     assert_eq!(
         with_rule("id: a, on: order.paid, when: member.tier == \"gold\", earn: {points: 1}"),
         ["4:39 `member` is not supported yet"]
@@ -233,10 +166,7 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
 fn a_broken_programme_shows_every_line_that_is_wrong() {
     let file = "tests/fixtures/config/broken-programme.yaml";
     let problems = Programme::parse(file, &read(file)).unwrap_err();
-    golden(
-        "tests/fixtures/config/broken-programme.txt",
-        &format!("{problems}\n"),
-    );
+    golden("tests/fixtures/config/broken-programme.txt", &format!("{problems}\n"));
 }
 
 #[test]
@@ -270,10 +200,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
                 "1:1 the file is empty; a programme has at least `programme`, `timezone`, `currency` and `rules`",
             ],
         ),
-        (
-            "[]",
-            &["1:1 the programme must be a map (`key: value`), not a list"],
-        ),
+        ("[]", &["1:1 the programme must be a map (`key: value`), not a list"]),
         (
             "rules: []",
             &[
@@ -285,11 +212,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(
-            short(Programme::parse("programme.yaml", text)),
-            *expected,
-            "{text}"
-        );
+        assert_eq!(short(Programme::parse("programme.yaml", text)), *expected, "{text}");
     }
     let changes: &[(&str, &str, &str)] = &[
         (
@@ -324,10 +247,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
     ];
     for (from, to, expected) in changes {
-        assert_eq!(
-            short(Programme::parse("programme.yaml", &LEAST.replace(from, to))),
-            [*expected]
-        );
+        assert_eq!(short(Programme::parse("programme.yaml", &LEAST.replace(from, to))), [*expected]);
     }
     let lines: &[(&str, &str)] = &[
         (
@@ -338,14 +258,8 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
             "points: {rounding: up}",
             "5:20 `points.rounding` must be one of `floor`, `half_up`, `ceil`, not `up`",
         ),
-        (
-            "points:",
-            "5:7 `points` has no value; it must be a map (`key: value`)",
-        ),
-        (
-            "tiers: {levels: [{id: a, from: 0}]}",
-            "5:8 `window` is missing in `tiers`",
-        ),
+        ("points:", "5:7 `points` has no value; it must be a map (`key: value`)"),
+        ("tiers: {levels: [{id: a, from: 0}]}", "5:8 `window` is missing in `tiers`"),
         (
             "tiers: {window: P30D, levels: [{id: a, from: 0}]}",
             "5:17 `tiers.window` must be whole months such as P12M, at most 120, or `lifetime` or `calendar_year`, not `P30D`",
@@ -398,10 +312,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
 #[test]
 fn a_rule_that_cannot_be_is_refused_with_what_would_be_right() {
     let cases: &[(&str, &str)] = &[
-        (
-            "on: order.paid, earn: {points: 1}",
-            "4:9 `id` is missing in a rule",
-        ),
+        ("on: order.paid, earn: {points: 1}", "4:9 `id` is missing in a rule"),
         ("id: a, earn: {points: 1}", "4:9 `on` is missing in a rule"),
         ("id: a, on: order.paid", "4:9 `earn` is missing in a rule"),
         (
@@ -424,10 +335,7 @@ fn a_rule_that_cannot_be_is_refused_with_what_would_be_right() {
             "id: a, on: order.paid, earn: {points: 1, per: -1}",
             "4:56 `earn.per` must be money above 0, such as 1.00, not `-1`",
         ),
-        (
-            "id: a, on: order.paid, earn: 5",
-            "4:39 `earn` must be a map (`key: value`), not `5`",
-        ),
+        ("id: a, on: order.paid, earn: 5", "4:39 `earn` must be a map (`key: value`), not `5`"),
         (
             "id: a, on: review.posted, earn: {points: 1, per: 1}",
             "4:59 `per` is for order.paid only; no other event type has an amount",
@@ -436,18 +344,9 @@ fn a_rule_that_cannot_be_is_refused_with_what_would_be_right() {
             "id: a, on: review.posted, each: item, earn: {points: 1}",
             "4:42 `each: item` is for order.paid only; no other event type has items",
         ),
-        (
-            "id: a, on: order.paid, each: line, earn: {points: 1}",
-            "4:39 `each` must be `item`, not `line`",
-        ),
-        (
-            "id: a, on: order.paid, when: '', earn: {points: 1}",
-            "4:39 `when` must be text, not ``",
-        ),
-        (
-            "id: a, on: order.paid, when: [x], earn: {points: 1}",
-            "4:39 `when` must be text, not a list",
-        ),
+        ("id: a, on: order.paid, each: line, earn: {points: 1}", "4:39 `each` must be `item`, not `line`"),
+        ("id: a, on: order.paid, when: '', earn: {points: 1}", "4:39 `when` must be text, not ``"),
+        ("id: a, on: order.paid, when: [x], earn: {points: 1}", "4:39 `when` must be text, not a list"),
         (
             "id: a, on: order.refunded, earn: {points: 1}",
             "4:21 nothing is earned by `order.refunded`; a rule is for what a member does",
@@ -460,10 +359,7 @@ fn a_rule_that_cannot_be_is_refused_with_what_would_be_right() {
             "id: a, on: points.adjusted, earn: {points: 1}",
             "4:21 nothing is earned by `points.adjusted`; a rule is for what a member does",
         ),
-        (
-            "id: a, on: x, earn: {points: 1}, limit: {times: 1}",
-            "4:50 `per` is missing in `limit`",
-        ),
+        ("id: a, on: x, earn: {points: 1}, limit: {times: 1}", "4:50 `per` is missing in `limit`"),
         (
             "id: a, on: x, earn: {points: 1}, limit: {per: day}",
             "4:50 `limit` must have either `times` or `points`",
@@ -539,10 +435,7 @@ fn what_nothing_decides_yet_is_checked_all_the_same() {
         (reward("kind: goods, points: 1, stock: -1"), "`stock` must be a whole number from 0 to 1000000000, not `-1`".into()),
     ];
     for (found, expected) in cases {
-        assert!(
-            found.iter().any(|line| line.contains(&expected)),
-            "{expected} is not in {found:#?}"
-        );
+        assert!(found.iter().any(|line| line.contains(&expected)), "{expected} is not in {found:#?}");
     }
 }
 
@@ -553,17 +446,13 @@ fn a_programme_of_more_than_is_supported_is_refused_and_one_of_as_many_is_not() 
         let rules: String = (0..count).map(rule).collect();
         format!("programme: shop\ntimezone: UTC\ncurrency: EUR\nrules:\n{rules}")
     };
-    assert_eq!(
-        Programme::parse("a.yaml", &rules(1_000)).unwrap().rules.len(),
-        1_000
-    );
+    assert_eq!(Programme::parse("a.yaml", &rules(1_000)).unwrap().rules.len(), 1_000);
     assert_eq!(
         short(Programme::parse("a.yaml", &rules(1_001))),
         ["5:3 `rules` has 1001 entries; at most 1000 are supported"]
     );
-    let levels: String = (0..101).fold(String::new(), |text, index| {
-        text + &format!("{{id: l{index}, from: {index}}}, ")
-    });
+    let levels: String =
+        (0..101).fold(String::new(), |text, index| text + &format!("{{id: l{index}, from: {index}}}, "));
     assert_eq!(
         with(&format!("tiers: {{window: P1Y, levels: [{levels}]}}")),
         ["5:30 `tiers.levels` has 101 entries; at most 100 are supported"]

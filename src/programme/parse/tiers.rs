@@ -29,10 +29,7 @@ pub(super) fn read(section: &Value<'_>) -> Option<Tiers> {
         not_yet::refuse("tiers.review", place, value.collector());
     }
     let levels = section.required("levels").and_then(|value| levels(&value));
-    Some(Tiers {
-        window: window?,
-        levels: levels?,
-    })
+    Some(Tiers { window: window?, levels: levels? })
 }
 
 fn window(value: &Value<'_>) -> Option<Window> {
@@ -58,8 +55,7 @@ fn review(value: &Value<'_>) {
         return;
     };
     map.required("every").map(|every| some_time(&every));
-    map.required("drop")
-        .map(|drop| drop.choice(&[("one_level", ()), ("to_measure", ())]));
+    map.required("drop").map(|drop| drop.choice(&[("one_level", ()), ("to_measure", ())]));
     map.get("grace").map(|grace| grace.period());
 }
 
@@ -87,9 +83,7 @@ fn from(value: &Value<'_>, below: &mut Option<Points>) -> Option<Points> {
             value.report("the first level must be from 0, so that every member has a level");
         }
         Some(before) if from <= before => {
-            value.report(format!(
-                "`from` must be more than {before}, which the level before has"
-            ));
+            value.report(format!("`from` must be more than {before}, which the level before has"));
         }
         _ => {}
     }
@@ -104,15 +98,8 @@ fn level(map: &Map<'_>, ids: &mut Ids, from: Option<Points>) -> Option<Level> {
         factor(&value);
         not_yet::refuse("level.redeem", place, value.collector());
     }
-    let benefits = map
-        .get("benefits")
-        .map_or(Some(Vec::new()), |value| benefits(&value));
-    Some(Level {
-        id: TierId::from(id?),
-        from: from?,
-        earn: earn?,
-        benefits: benefits?,
-    })
+    let benefits = map.get("benefits").map_or(Some(Vec::new()), |value| benefits(&value));
+    Some(Level { id: TierId::from(id?), from: from?, earn: earn?, benefits: benefits? })
 }
 
 fn factor(value: &Value<'_>) -> Option<Decimal> {

@@ -34,7 +34,8 @@ const PROBE: &str = "accrual:probe";
 /// when a generation ends just then; more only if Redis' clock runs wild.
 const CLAIMS: usize = 4;
 
-/// A store in Redis.
+/// A store in Redis. Its calls block and drive their own runtime: inside another one they belong in
+/// `spawn_blocking`.
 pub struct RedisStore {
     connection: Connection,
     scripts: Scripts,

@@ -1,0 +1,283 @@
+//! What a member or support sees of an account: the same for HTTP and for the command line.
+//!
+//! [`AccountView::of`] is pure: "today", which limits and rolling measures depend on, is passed in.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::account::{Account, HistoryEntry, Lot, period_index};
+use crate::entry::{Origin, Why};
+use crate::programme::{Level, Limit, Most, Period, Programme, Rule, Tiers, Window};
+use crate::rules::tier;
+use crate::store::{LoadBucket, Store, StoreError};
+use crate::types::{Buckets, EventId, EventType, MemberId, Points, RuleId, TierId};
+
+/// An account as it stands: its points, its tier, what is left of limits today, the last entries.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// Whose account it is.
+    #[schema(value_type = String)]
+    pub member_id: MemberId,
+    /// Counts changes: each entry and each tier change makes it one more.
+    pub version: u64,
+    /// Points that can be spent.
+    #[schema(value_type = i64)]
+    pub available: Points,
+    /// Points that are earned but still held.
+    #[schema(value_type = i64)]
+    pub pending: Points,
+    /// The member's level; null where the programme has none.
+    pub tier: Option<TierView>,
+    /// Points by when they expire, the first to expire first.
+    pub lots: Vec<LotView>,
+    /// What the programme's limits leave in the period that is now.
+    pub limits: Vec<LimitView>,
+    /// The last entries, newest first.
+    pub history: Vec<EntryView>,
+}
+
+/// The level that a member has.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TierView {
+    /// The level.
+    #[schema(value_type = String)]
+    pub id: TierId,
+    /// When it was reached (RFC 3339); null for the level that every member begins with.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// What it gives beside points.
+    pub benefits: Vec<String>,
+    /// What counts toward levels.
+    pub measured: MeasureView,
+    /// The level above; null on the highest.
+    pub next: Option<NextView>,
+}
+
+/// What a member has earned, as the tiers measure it now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MeasureView {
+    /// Points earned in the window.
+    #[schema(value_type = i64)]
+    pub points: Points,
+    /// `lifetime`, or the calendar months that count (`P12M`: this one and eleven before it).
+    pub window: String,
+}
+
+/// The level above a member's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NextView {
+    /// The level.
+    #[schema(value_type = String)]
+    pub id: TierId,
+    /// Points to earn until it is reached.
+    #[schema(value_type = i64)]
+    pub missing: Points,
+}
+
+/// Points that expire together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LotView {
+    /// How many.
+    #[schema(value_type = i64)]
+    pub points: Points,
+    /// When they expire (RFC 3339); null where they never do.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a limit of a rule leaves until its period ends: times or points, as the rule counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LimitView {
+    /// The rule.
+    #[schema(value_type = String)]
+    pub rule: RuleId,
+    /// The period of the programme's zone that it counts in.
+    pub per: Period,
+    /// How often the rule still pays.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub times_left: Option<u32>,
+    /// How many points the rule still pays.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<i64>)]
+    pub points_left: Option<Points>,
+}
+
+/// A line of the ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EntryView {
+    /// When what it is for happened (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// `points.earned` or `points.declined`, as published.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub kind: EventType,
+    /// Points moved.
+    #[schema(value_type = i64)]
+    pub points: Points,
+    /// Points that were cut, for a declined entry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<i64>)]
+    pub declined: Option<Points>,
+    /// The rule that paid, or would have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub rule: Option<RuleId>,
+    /// The tier that paid more on top; there is either a rule or a tier.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub tier: Option<TierId>,
+    /// Why points were declined.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<Why>,
+    /// The event that it is for.
+    pub event: EventId,
+}
+
+/// Why an account cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds something else than an account under the member's name.
+    #[error("the stored account cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// Looks a member's account up; nothing for a member of whom nothing has counted yet.
+///
+/// # Errors
+/// Where the store does not answer, or with something that is no account.
+pub fn find(
+    store: &mut dyn Store,
+    buckets: Buckets,
+    member: &MemberId,
+) -> Result<Option<Account>, FindError> {
+    let wanted =
+        LoadBucket { bucket: buckets.of(member), members: vec![member.clone()], receipts: Vec::new() };
+    let found = store.load(&[wanted])?.into_iter().next();
+    let json = found.and_then(|bucket| bucket.accounts.into_iter().next()).flatten();
+    Ok(json.map(|json| Account::from_json(&json)).transpose()?)
+}
+
+impl AccountView {
+    /// The account as it stands at `now`.
+    pub fn of(programme: &Programme, account: &Account, now: Timestamp) -> Self {
+        let today = programme.zone.to_datetime(now).date();
+        let mut lots: Vec<LotView> =
+            account.lots.iter().filter(|lot| lot.points != Points::ZERO).map(LotView::of).collect();
+        lots.sort_by(first_to_expire);
+        let limits = programme
+            .rules
+            .iter()
+            .flat_map(|rule| rule.limits.iter().map(move |limit| LimitView::of(rule, limit, account, today)));
+        Self {
+            member_id: account.member_id.clone(),
+            version: account.version,
+            available: account.available,
+            pending: account.pending,
+            tier: programme.tiers.as_ref().and_then(|tiers| TierView::of(tiers, account, today)),
+            lots,
+            limits: limits.collect(),
+            history: account.history.iter().rev().map(EntryView::of).collect(),
+        }
+    }
+}
+
+impl TierView {
+    fn of(tiers: &Tiers, account: &Account, today: Date) -> Option<Self> {
+        let at = tier::current(tiers, account);
+        let level = tiers.levels.get(at)?;
+        let measured = measure(tiers, account, today);
+        let next = tiers.levels.get(at + 1).map(|next| NextView::of(next, measured));
+        // A level that the programme no longer has counts as the first, which nobody ever reached.
+        let held = account.tier.as_ref().filter(|held| held.id == level.id);
+        let window = match tiers.window {
+            Window::Lifetime => "lifetime".to_owned(),
+            Window::Months(months) => format!("P{months}M"),
+        };
+        Some(Self {
+            id: level.id.clone(),
+            since: held.map(|held| moment(held.since)),
+            benefits: level.benefits.clone(),
+            measured: MeasureView { points: measured, window },
+            next,
+        })
+    }
+}
+
+impl NextView {
+    fn of(level: &Level, measured: Points) -> Self {
+        Self { id: level.id.clone(), missing: Points(level.from.0.saturating_sub(measured.0).max(0)) }
+    }
+}
+
+impl LotView {
+    fn of(lot: &Lot) -> Self {
+        Self { points: lot.points, expires_at: lot.expires.map(moment) }
+    }
+}
+
+impl LimitView {
+    fn of(rule: &Rule, limit: &Limit, account: &Account, today: Date) -> Self {
+        let (times, paid) = account.used(&rule.id, limit.per, today);
+        let (times_left, points_left) = match limit.most {
+            Most::Times(most) => (Some(most.saturating_sub(times)), None),
+            Most::Points(most) => (None, Some(Points(most.0.saturating_sub(paid.0).max(0)))),
+        };
+        Self { rule: rule.id.clone(), per: limit.per, times_left, points_left }
+    }
+}
+
+impl EntryView {
+    fn of(entry: &HistoryEntry) -> Self {
+        let (rule, tier) = match &entry.by {
+            Origin::Rule(rule) => (Some(rule.clone()), None),
+            Origin::Tier(tier) => (None, Some(tier.clone())),
+        };
+        let (source, id) = entry.event.split_once(' ').unwrap_or(("", &entry.event));
+        Self {
+            time: moment(entry.at),
+            kind: EventType::from(entry.kind.event_type()),
+            points: entry.points,
+            declined: Some(entry.declined).filter(|declined| *declined != Points::ZERO),
+            rule,
+            tier,
+            reason: entry.why,
+            event: EventId { source: source.into(), id: id.into() },
+        }
+    }
+}
+
+/// What counts toward levels today. An account forgets months only with its next entry, so that the
+/// months which have left the window since are left out here.
+fn measure(tiers: &Tiers, account: &Account, today: Date) -> Points {
+    let Window::Months(kept) = tiers.window else { return tier::measure(tiers, account) };
+    let oldest = period_index(Period::Month, today) - i32::from(kept);
+    let counting = account.earned.months.iter().filter(|(month, _)| *month > oldest);
+    Points(counting.map(|(_, points)| points.0).fold(0, i64::saturating_add))
+}
+
+/// The lots that expire first come first, those that never do last.
+fn first_to_expire(left: &LotView, right: &LotView) -> Ordering {
+    match (left.expires_at, right.expires_at) {
+        (Some(left), Some(right)) => left.cmp(&right),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => Ordering::Equal,
+    }
+}
+
+/// A moment in seconds since 1970. Accounts hold only what once was a timestamp.
+fn moment(second: i64) -> Timestamp {
+    let outside = if second < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(second).unwrap_or(outside)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What the answers are made from, shared by all requests.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::lane::status::LaneStatus;
+use crate::metrics::Metrics;
+use crate::programme::Programme;
+use crate::store::{Store, StoreError};
+use crate::types::Buckets;
+
+/// How long a request waits for the store, its turn included.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a probe's answer holds. So probes cost the store one write a second, however many ask.
+const PROBE_HOLDS: Duration = Duration::from_secs(1);
+
+/// What the answers are made from. A clone is another handle on the same.
+#[derive(Clone)]
+pub struct HttpState {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metrics: Metrics,
+    programme: Arc<Programme>,
+    buckets: Buckets,
+    lanes: RwLock<Lanes>,
+    /// One connection, one question at a time: a slow store holds up one blocking thread and not all.
+    store: Arc<Mutex<Box<dyn Store + Send>>>,
+    probed: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+/// How far the worker is.
+#[derive(Clone, Debug)]
+pub(super) enum Lanes {
+    /// It has no lanes yet, because of this.
+    Starting(String),
+    /// It has these.
+    Running(Vec<Arc<LaneStatus>>),
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").finish_non_exhaustive()
+    }
+}
+
+impl HttpState {
+    /// The state of a worker that has no lanes yet. The store is a connection of its own.
+    pub fn new(
+        metrics: Metrics,
+        programme: Arc<Programme>,
+        buckets: Buckets,
+        store: Box<dyn Store + Send>,
+    ) -> Self {
+        let shared = Shared {
+            metrics,
+            programme,
+            buckets,
+            lanes: RwLock::new(Lanes::Starting("the worker starts".to_owned())),
+            store: Arc::new(Mutex::new(store)),
+            probed: Mutex::new(None),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Says what the worker waits for before it can start its lanes, for /readyz.
+    pub fn waits_for(&self, why: impl Into<String>) {
+        self.set(Lanes::Starting(why.into()));
+    }
+
+    /// The lanes have begun.
+    pub fn set_lanes(&self, lanes: Vec<Arc<LaneStatus>>) {
+        self.set(Lanes::Running(lanes));
+    }
+
+    fn set(&self, lanes: Lanes) {
+        *self.shared.lanes.write().unwrap_or_else(PoisonError::into_inner) = lanes;
+    }
+
+    pub(super) fn lanes(&self) -> Lanes {
+        self.shared.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub(super) fn programme(&self) -> &Programme {
+        &self.shared.programme
+    }
+
+    pub(super) fn buckets(&self) -> Buckets {
+        self.shared.buckets
+    }
+
+    /// Asks the store, off the async threads.
+    ///
+    /// # Errors
+    /// `Away` where it does not answer within [`PATIENCE`]; else what `ask` says.
+    pub(super) async fn ask_store<T, E>(
+        &self,
+        ask: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let store = self.shared.store.clone();
+        let answer = async move {
+            let mut store = store.lock_owned().await;
+            tokio::task::spawn_blocking(move || ask(store.as_mut())).await
+        };
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(failed)) => Err(StoreError::Broken(format!("asking the store failed: {failed}")).into()),
+            Err(_) => Err(StoreError::Away(format!("no answer within {} s", PATIENCE.as_secs())).into()),
+        }
+    }
+
+    /// Whether the store can be written to now, or could within the last second.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn probe_store(&self) -> Result<(), String> {
+        // Held while the store is asked, so that who comes meanwhile shares the answer.
+        let mut probed = self.shared.probed.lock().await;
+        if let Some((when, result)) = &*probed
+            && when.elapsed() < PROBE_HOLDS
+        {
+            return result.clone();
+        }
+        let result = self.ask_store(|store| store.probe()).await.map_err(|error| error.to_string());
+        *probed = Some((Instant::now(), result.clone()));
+        result
+    }
+}

@@ -1,0 +1,197 @@
+//! The events that the decoder reads, for their schemas. These types only describe: events are read
+//! by [`crate::event::decode`], which tells every fault apart.
+
+#![allow(dead_code)] // nobody makes a value of types that only describe
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{SchemaFile, file, set_type};
+use crate::event::decode::{LONGEST_ID, MOST_ITEMS};
+
+/// A CloudEvent 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
+/// the payload is `data` alone. Other attributes and fields are allowed.
+#[derive(JsonSchema)]
+struct Envelope<D> {
+    #[schemars(extend("const" = "1.0"))]
+    specversion: String,
+    /// Unique within its source: the same source and id again is the same event.
+    id: Id,
+    /// Who says it, a URI reference.
+    source: Source,
+    #[serde(rename = "type")]
+    kind: Id,
+    /// When it happened; decides the day that it counts in.
+    #[schemars(extend("format" = "date-time"))]
+    time: String,
+    data: D,
+}
+
+/// An order was paid; it counts once however often it is said.
+#[derive(JsonSchema)]
+struct OrderPaid {
+    member_id: Id,
+    order_id: Id,
+    /// What was paid in money, after discounts and points; as fine as the currency is.
+    amount: Amount,
+    /// The programme's currency (ISO 4217).
+    #[schemars(extend("pattern" = "^[A-Z]{3}$"))]
+    currency: String,
+    shipping: Option<Amount>,
+    /// What was paid with points, in money.
+    points_paid: Option<Amount>,
+    #[schemars(length(max = MOST_ITEMS))]
+    items: Option<Vec<OrderItem>>,
+}
+
+/// A line of an order.
+#[derive(JsonSchema)]
+struct OrderItem {
+    line_id: Option<String>,
+    sku: Option<String>,
+    category: Option<String>,
+    brand: Option<String>,
+    tags: Option<Vec<String>>,
+    /// May be a weight: at most six digits after the point.
+    quantity: Amount,
+    /// Of one; at most six digits after the point.
+    price: Amount,
+}
+
+/// A member signed in.
+#[derive(JsonSchema)]
+struct SignedIn {
+    member_id: Id,
+}
+
+/// A member wrote a review; it counts once however often it is said.
+#[derive(JsonSchema)]
+struct ReviewPosted {
+    member_id: Id,
+    review_id: Id,
+    order_id: Option<String>,
+    product_id: Option<String>,
+    rating: Option<f64>,
+    text: Option<String>,
+    images: Option<Value>,
+}
+
+/// A member shared something.
+#[derive(JsonSchema)]
+struct ContentShared {
+    member_id: Id,
+    share_id: Option<String>,
+    target: Option<String>,
+    channel: Option<String>,
+}
+
+/// A member joined, or what is known of them changed.
+#[derive(JsonSchema)]
+struct MemberProfile {
+    member_id: Id,
+    referrer_id: Option<String>,
+    birthday: Option<String>,
+    segments: Option<Vec<String>>,
+    attributes: Option<Map<String, Value>>,
+}
+
+/// Any other event that the programme names.
+#[derive(JsonSchema)]
+struct Custom {
+    member_id: Id,
+}
+
+/// Describes a type by hand where its Rust form does not say enough.
+macro_rules! described {
+    ($name:ident, $schema:expr) => {
+        struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+described!(
+    Id,
+    json_schema!({
+        "description": "Not blank; at most 512 bytes.",
+        "type": "string",
+        "maxLength": LONGEST_ID,
+        "pattern": r"\S"
+    })
+);
+described!(
+    Source,
+    json_schema!({
+        "description": "Without spaces; at most 512 bytes.",
+        "type": "string",
+        "maxLength": LONGEST_ID,
+        "pattern": "^[^ ]+$"
+    })
+);
+described!(
+    Amount,
+    json_schema!({
+        "description": "A decimal as a number or, which keeps it exact in every language, as text.",
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1_000_000_000_000_000_u64},
+            {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]+)?$"}
+        ]
+    })
+);
+
+pub(super) fn all() -> Vec<SchemaFile> {
+    let profile = json!({"member_id": "m-1042", "referrer_id": "m-7", "birthday": "1990-04-17",
+        "segments": ["newsletter"], "attributes": {"size": "M"}});
+    let review = json!({"member_id": "m-1042", "review_id": "r-981", "order_id": "o-4711", "product_id": "p-3",
+        "rating": 5, "text": "Reads well and arrived in time.", "images": ["front.jpg"]});
+    let share = json!({"member_id": "m-1042", "share_id": "s-5", "target": "p-3", "channel": "app"});
+    let order = json!({"member_id": "m-1042", "order_id": "o-4711", "amount": "129.90", "currency": "CNY",
+        "shipping": 6, "points_paid": 0, "items": [
+            {"line_id": "1", "sku": "b-17", "category": "books", "brand": "Turtle", "tags": ["new"],
+             "quantity": 2, "price": "29.95"},
+            {"quantity": 1, "price": 70}]});
+    let known = [
+        input::<OrderPaid>("order.paid", &order),
+        input::<SignedIn>("member.signed_in", &json!({"member_id": "m-1042"})),
+        input::<ReviewPosted>("review.posted", &review),
+        input::<ContentShared>("content.shared", &share),
+        input::<MemberProfile>("member.registered", &profile),
+        input::<MemberProfile>("member.updated", &profile),
+    ];
+    let kinds: Vec<&str> = known.iter().map(|(kind, _)| *kind).collect();
+    let (_, mut custom) =
+        input::<Custom>("survey.completed", &json!({"member_id": "m-1042", "survey_id": "autumn"}));
+    custom.insert("title".to_owned(), "any other type that the programme names".into());
+    set_type(&mut custom, json!({"$ref": "#/$defs/Id", "not": {"enum": kinds}}));
+    let known = known.iter().map(|(kind, schema)| file(&format!("input/{kind}.json"), schema));
+    known.chain([file("input/custom.json", &custom)]).collect()
+}
+
+/// The schema of an input whose `data` is a `D`, with an example.
+fn input<D: JsonSchema>(kind: &'static str, data: &Value) -> (&'static str, Schema) {
+    let generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<Envelope<D>>();
+    schema.insert("title".to_owned(), kind.into());
+    set_type(&mut schema, json!({"const": kind}));
+    let example = json!({
+        "specversion": "1.0",
+        "id": "4f1c-1",
+        "source": "/shop/backend",
+        "type": kind,
+        "time": "2026-11-22T10:00:00+08:00",
+        "data": data,
+    });
+    schema.insert("examples".to_owned(), json!([example]));
+    (kind, schema)
+}

@@ -1,0 +1,94 @@
+//! JSON Schemas (draft 2020-12) of the events that come in and of what is published, as they stand in
+//! `schemas/`: `accrual schemas` writes them there and a test compares.
+//!
+//! What goes out is described by the very types that it is rendered from. What comes in is described
+//! by [`input`]; `tests/schemas.rs` holds its every field against the decoder.
+
+mod input;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::account::Account;
+use crate::entry::{CloudEvent, EntryData, TierData};
+
+/// A file of `schemas/`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SchemaFile {
+    /// Its path in the folder: `input/order.paid.json`.
+    pub path: String,
+    /// Its content.
+    pub json: String,
+}
+
+/// Every schema, in the order of their paths.
+pub fn all() -> Vec<SchemaFile> {
+    let mut files: Vec<SchemaFile> = input::all().into_iter().chain(outputs()).collect();
+    files.sort_by(|left, right| left.path.cmp(&right.path));
+    files
+}
+
+fn outputs() -> [SchemaFile; 4] {
+    [
+        output::<EntryData<'static>>("points.earned", "Points came.", |entry| {
+            if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.retain(|name, _| name != "declined" && name != "reason");
+            }
+        }),
+        output::<EntryData<'static>>(
+            "points.declined",
+            "Points did not come, and `reason` says why.",
+            |entry| {
+                if let Some(required) = entry.get_mut("required").and_then(Value::as_array_mut) {
+                    required.extend(["declined".into(), "reason".into()]);
+                }
+                if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
+                    properties.retain(|name, _| name != "counts");
+                    properties
+                        .insert("points".to_owned(), json!({"description": "None were moved.", "const": 0}));
+                }
+            },
+        ),
+        output::<TierData<'static>>("tier.changed", "A member has another level.", |_| {}),
+        output::<Account>(
+            "account.changed",
+            "The account after its latest change, on a compacted topic. Of two the one with the greater \
+             version `v` holds.",
+            |_| {},
+        ),
+    ]
+}
+
+/// The schema of an output whose `data` is a `D`; `narrow` says what only this type has.
+fn output<D: JsonSchema + Serialize>(
+    kind: &str,
+    about: &str,
+    narrow: impl FnOnce(&mut Map<String, Value>),
+) -> SchemaFile {
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<CloudEvent<'static, D>>();
+    schema.insert("title".to_owned(), kind.into());
+    let envelope = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    let description = format!("{about} {envelope}");
+    schema.insert("description".to_owned(), description.into());
+    set_type(&mut schema, json!({"const": kind}));
+    let data = format!("/$defs/{}", D::schema_name());
+    if let Some(data) = schema.pointer_mut(&data).and_then(Value::as_object_mut) {
+        narrow(data);
+    }
+    file(&format!("output/{kind}.json"), &schema)
+}
+
+/// Says what the CloudEvents type must be.
+fn set_type(schema: &mut Schema, kind: Value) {
+    if let Some(property) = schema.pointer_mut("/properties/type") {
+        *property = kind;
+    }
+}
+
+fn file(path: &str, schema: &Schema) -> SchemaFile {
+    // Alternate form: indented.
+    SchemaFile { path: path.to_owned(), json: format!("{:#}\n", schema.as_value()) }
+}

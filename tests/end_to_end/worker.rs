@@ -1,0 +1,136 @@
+//! A worker's process.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::broker::PATIENCE;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal,
+}
+
+pub struct Worker {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    address: Receiver<String>,
+    known: Mutex<Option<String>>,
+}
+
+impl Worker {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, address) = channel();
+        let held = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // The address is in the first line that the worker writes.
+                if let Ok(event) = serde_json::from_str::<serde_json::Value>(&line)
+                    && let Some(address) = event["http"].as_str()
+                {
+                    sender.send(address.to_owned()).ok();
+                }
+                let mut log = held.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child, log, address, known: Mutex::new(None) }
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn address(&self) -> String {
+        let mut known = self.known.lock().unwrap();
+        known
+            .get_or_insert_with(|| {
+                self.address.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no address in:\n{}", self.log()))
+            })
+            .clone()
+    }
+
+    /// The status and the body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let address = self.address();
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub fn wait_until_ready(&self) {
+        self.wait_for_status("/readyz", 200);
+    }
+
+    pub fn wait_for_status(&self, path: &str, wanted: u16) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (status, body) = self.get(path);
+            if status == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{path} says {status} {body}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn wait_for_metric(&self, line: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.get("/metrics").1.contains(line) {
+            assert!(Instant::now() < deadline, "{line} never came\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ends.
+    pub fn terminate(mut self) -> Exit {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        self.ends()
+    }
+
+    /// How it ends by itself, and what it said.
+    pub fn wait(mut self) -> (Exit, String) {
+        let exit = self.ends();
+        (exit, self.log())
+    }
+
+    fn ends(&mut self) -> Exit {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().map_or(Exit::Signal, Exit::Code);
+            }
+            if Instant::now() > deadline {
+                self.child.kill().ok();
+                panic!("the worker does not end:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Where a test fails with the worker still running.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
