@@ -164,7 +164,9 @@ impl Setup {
         let mut differences = Vec::new();
         let mut compare = |what: &str, wanted: &str, made: &str, why: &str| {
             if wanted != made {
-                differences.push(format!("{what} is {wanted}, the accounts in the store were made with {made}: {why}"));
+                differences.push(format!(
+                    "{what} is {wanted}, the accounts in the store were made with {made}: {why}"
+                ));
             }
         };
         compare(

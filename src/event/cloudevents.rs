@@ -77,7 +77,8 @@ fn read_binary<'a>(record: &'a Record, text: &'a str) -> Result<Envelope<'a>, Re
 }
 
 fn read_structured(text: &str) -> Result<Envelope<'_>, Rejected> {
-    let event: Structured<'_> = serde_json::from_str(text).map_err(|error| json_fault("the event", &error))?;
+    let event: Structured<'_> =
+        serde_json::from_str(text).map_err(|error| json_fault("the event", &error))?;
     check_version(event.specversion.as_ref().map(|text| text.0.as_ref()))?;
     if event.data.is_none() && event.data_base64.is_some() {
         return Err(Rejected::new(Reason::WrongKind, "data_base64 holds binary data, expected data as JSON"));

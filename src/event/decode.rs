@@ -58,7 +58,8 @@ impl Decoder {
     pub fn decode(&self, record: &Record) -> Result<Decoded, Rejected> {
         let size = record.payload.as_ref().map_or(0, Vec::len);
         if size > self.max_record_bytes {
-            let detail = format!("the payload has {size} bytes, at most {} are allowed", self.max_record_bytes);
+            let detail =
+                format!("the payload has {size} bytes, at most {} are allowed", self.max_record_bytes);
             return Err(Rejected::new(Reason::TooLarge, detail));
         }
         let envelope = cloudevents::read(record)?;
@@ -101,7 +102,8 @@ impl Decoder {
             "review.posted" => {
                 let review: Review<'_> = parse(data)?;
                 let member = member(review.member_id)?;
-                let id = required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
+                let id =
+                    required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
                 let business_key = Some(business_key(kind, &member, &id));
                 Ok(Facts { member, order: None, business_key })
             }
@@ -118,7 +120,10 @@ impl Decoder {
         let member = member(order.member_id)?;
         let id = required("data.order_id", order.order_id.map(|text| text.0), Reason::MissingField)?;
         let Some(amount) = order.amount else {
-            return Err(Rejected::new(Reason::MissingField, "data.amount is missing, expected what was paid"));
+            return Err(Rejected::new(
+                Reason::MissingField,
+                "data.amount is missing, expected what was paid",
+            ));
         };
         let amount = money::amount("data.amount", amount, self.digits)?;
         for (field, raw) in [("data.shipping", order.shipping), ("data.points_paid", order.points_paid)] {
@@ -126,8 +131,7 @@ impl Decoder {
                 money::amount(field, raw, self.digits)?;
             }
         }
-        let currency =
-            required("data.currency", order.currency.map(|text| text.0), Reason::MissingField)?;
+        let currency = required("data.currency", order.currency.map(|text| text.0), Reason::MissingField)?;
         if currency != self.currency.as_str() {
             let shown: String = currency.chars().take(20).collect();
             let detail = format!("data.currency is {shown}, the programme's is {}", self.currency);
@@ -138,7 +142,8 @@ impl Decoder {
             let detail = format!("data.items has {} items, at most {MOST_ITEMS} are allowed", items.len());
             return Err(Rejected::new(Reason::TooLong, detail));
         }
-        let items = items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
+        let items =
+            items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
         let business_key = Some(business_key("order.paid", &member, &id));
         Ok(Facts { member, order: Some(Order { amount, items }), business_key })
     }

@@ -334,7 +334,9 @@ impl<L: Log, S: Store> Lane<L, S> {
     fn backoff(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let millis = 50_u64 << self.failures.min(7).saturating_sub(1);
-        let jitter = xxhash_rust::xxh3::xxh3_64_with_seed(self.status.name.as_bytes(), u64::from(self.failures)) % millis;
+        let jitter =
+            xxhash_rust::xxh3::xxh3_64_with_seed(self.status.name.as_bytes(), u64::from(self.failures))
+                % millis;
         Duration::from_millis((millis + jitter / 2).min(5_000))
     }
 

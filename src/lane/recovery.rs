@@ -94,7 +94,8 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut records = Vec::new();
         let mut done: Vec<(TopicPartition, OffsetRange)> = Vec::new();
         for (bucket, key) in stranded {
-            let found = assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
+            let found =
+                assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
             let Some((assigned, ranges)) = found else { continue };
             let Some(blob) = self.ask_store(|store| store.outbox_entry(*bucket, key))? else { continue };
             let unpublished = outbox::read(&blob).map_err(LaneError::Unreadable)?;
@@ -127,5 +128,8 @@ impl<L: Log, S: Store> Lane<L, S> {
 
 /// The first offset that will be delivered.
 fn start(assigned: &Assigned) -> i64 {
-    assigned.committed.as_ref().map_or(assigned.low_watermark, |(next, _)| (*next).max(assigned.low_watermark))
+    assigned
+        .committed
+        .as_ref()
+        .map_or(assigned.low_watermark, |(next, _)| (*next).max(assigned.low_watermark))
 }

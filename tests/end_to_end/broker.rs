@@ -92,7 +92,9 @@ pub fn read(topic: &str) -> Vec<Read> {
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().unwrap_or_default().to_vec(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
-                    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                    let text = |value: Option<&[u8]>| {
+                        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+                    };
                     headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
                 }),
             }),
