@@ -25,7 +25,7 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// Conditions that could not be evaluated, by rule.
     pub condition_failures: IntCounterVec,
-    /// Records between the lane and the read_committed end of its partitions.
+    /// Records between the lane and the `read_committed` end of its partitions.
     pub lag: IntGaugeVec,
     /// Records a batch.
     pub batch_events: Histogram,

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 /// What `accrual probe` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProbeArgs {
-    /// Where to ask, such as http://127.0.0.1:9464/readyz.
+    /// Where to ask, such as <http://127.0.0.1:9464/readyz>.
     url: String,
 }
 

@@ -112,7 +112,7 @@ impl Setup {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
-            topics: self.inputs().map(|topic| topic.to_string()).collect(),
+            topics: self.inputs().map(std::string::ToString::to_string).collect(),
             transactional_id: format!("{group}-{instance}-{lane}"),
             client_id: property("client.id").unwrap_or_else(|| format!("accrual-{instance}-{lane}")),
             group,

@@ -289,14 +289,11 @@ impl<L: Log, S: Store> Lane<L, S> {
             for &at in &work.events {
                 let Some((event, _)) = event(batch, at) else { continue };
                 if let Slot::Vacant(slot) = work.accounts.entry(event.member.clone()) {
-                    match self.cache.remove(&event.member) {
-                        Some((_, account)) => {
-                            slot.insert(Held::stored(account));
-                        }
-                        None => {
-                            members.push(event.member.clone());
-                            slot.insert(Held::stored(Account::new(event.member.clone())));
-                        }
+                    if let Some((_, account)) = self.cache.remove(&event.member) {
+                        slot.insert(Held::stored(account));
+                    } else {
+                        members.push(event.member.clone());
+                        slot.insert(Held::stored(Account::new(event.member.clone())));
                     }
                 }
             }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{SchemaFile, file, set_type};
 use crate::event::decode::{LONGEST_ID, MOST_ITEMS};
 
-/// A CloudEvent 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
+/// A `CloudEvent` 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
 /// the payload is `data` alone. Other attributes and fields are allowed.
 #[derive(JsonSchema)]
 struct Envelope<D> {

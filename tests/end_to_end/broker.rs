@@ -65,7 +65,7 @@ pub fn produce<'a>(topic: &str, records: impl IntoIterator<Item = (&'a str, &'a 
     producer.flush(PATIENCE).unwrap();
 }
 
-/// All that a read_committed reader sees of a topic, from its start.
+/// All that a `read_committed` reader sees of a topic, from its start.
 pub fn read(topic: &str) -> Vec<Read> {
     let reader: BaseConsumer = config()
         .set("group.id", "end-to-end-reader")

@@ -1,5 +1,13 @@
 //! The real binary on a real Kafka and a real Redis, as a user runs it. `./test` brings both up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 mod broker;
 mod shop;
 mod worker;

@@ -69,7 +69,7 @@ struct Running {
 }
 
 pub const LANES: usize = 2;
-const WINDOW: Duration = Duration::from_secs(3600);
+const WINDOW: Duration = Duration::from_hours(1);
 
 pub fn inputs() -> TopicName {
     "orders".into()

@@ -23,7 +23,7 @@ fn measure_redis_cpu_a_member() {
 
 fn measure(members: usize, receipts: usize) {
     let server = RedisServer::start();
-    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: Duration::from_secs(30 * 24 * 3600) };
+    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: Duration::from_hours(720) };
     let mut store = RedisStore::connect(&server.url(), &settings).unwrap();
     let partition = TopicPartition { topic: "shop.orders".into(), partition: 0 };
     // Hashes of receipts are small, and scanned, only in a deployment's first minutes.

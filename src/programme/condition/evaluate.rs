@@ -159,18 +159,15 @@ impl<'a> Run<'a> {
         let elements = self.value(&a_loop.over)?.elements()?;
         let mut collected = Vec::with_capacity(elements.len());
         for element in elements {
-            let taken = match &a_loop.kind {
-                LoopKind::Map(condition) => {
-                    self.bind(a_loop.depth, element);
-                    match condition {
-                        Some(condition) if !self.truth(condition)? => None,
-                        _ => Some(self.value(&a_loop.body)?),
-                    }
+            let taken = if let LoopKind::Map(condition) = &a_loop.kind {
+                self.bind(a_loop.depth, element);
+                match condition {
+                    Some(condition) if !self.truth(condition)? => None,
+                    _ => Some(self.value(&a_loop.body)?),
                 }
-                _ => {
-                    self.bind(a_loop.depth, element.clone());
-                    if self.truth(&a_loop.body)? { Some(element) } else { None }
-                }
+            } else {
+                self.bind(a_loop.depth, element.clone());
+                if self.truth(&a_loop.body)? { Some(element) } else { None }
             };
             collected.extend(taken);
         }

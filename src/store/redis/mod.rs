@@ -155,11 +155,9 @@ impl Store for RedisStore {
     }
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
-        self.ask_claiming(
-            buckets,
-            |scripts, wanted, claim| scripts.commit(wanted, claim),
-            |_, answer| Claimed::read(answer, reply::committed),
-        )
+        self.ask_claiming(buckets, requests::Scripts::commit, |_, answer| {
+            Claimed::read(answer, reply::committed)
+        })
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
