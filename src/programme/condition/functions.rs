@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use super::lower::{Lowering, Part, did_you_mean};
 use super::node::{Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
-use crate::spelling::closest;
 use super::{DataValue, MAX_LOOPS};
+use crate::spelling::closest;
 
 /// Every function and how it is written.
 const FUNCTIONS: [(&str, &str); 17] = [
