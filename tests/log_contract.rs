@@ -282,7 +282,7 @@ fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
     zombie.send(&[out(&output, "later")]).unwrap();
     zombie.commit().unwrap();
     until("a new share", || {
-        if let Some(_) = zombie.keep_alive(TICK).unwrap() {
+        if zombie.keep_alive(TICK).unwrap().is_some() {
             Some(())
         } else {
             heir.keep_alive(TICK).unwrap();

@@ -129,7 +129,8 @@ impl Setup {
         let wanted = |name: &TopicName, compacted| WantedTopic {
             name: name.clone(),
             compacted,
-            partitions: None,
+            // Enough for several lanes and workers, where the broker's own default is often one.
+            partitions: Some(8),
             config: std::collections::BTreeMap::new(),
         };
         let outputs = self.config.outputs.all().map(|(setting, name)| wanted(name, setting == "accounts"));

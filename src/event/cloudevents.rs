@@ -14,10 +14,15 @@ use crate::log::Record;
 /// The attributes that are looked at, and the data as JSON text. What is absent is `None`.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
+    /// The event's id within its source.
     pub id: Option<Cow<'a, str>>,
+    /// Who says it.
     pub source: Option<Cow<'a, str>>,
+    /// The event's type.
     pub kind: Option<Cow<'a, str>>,
+    /// When it happened, as it was written.
     pub time: Option<Cow<'a, str>>,
+    /// The event's data as JSON text.
     pub data: Option<&'a str>,
 }
 

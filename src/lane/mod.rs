@@ -280,7 +280,10 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.ranges_unsaved = true;
         self.note_published();
         tally.count(&self.metrics, &self.settings.programme);
-        self.metrics.accounts_cached.with_label_values(&[&self.status.name]).set(self.cache.len() as i64);
+        self.metrics
+            .accounts_cached
+            .with_label_values(&[&self.status.name])
+            .set(i64::try_from(self.cache.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 

@@ -32,7 +32,10 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.status.assigned(assigned.len());
         self.status.kafka_is_up(&self.metrics);
         self.status.set_caught_up(false);
-        self.metrics.partitions.with_label_values(&[&self.status.name]).set(assigned.len() as i64);
+        self.metrics
+            .partitions
+            .with_label_values(&[&self.status.name])
+            .set(i64::try_from(assigned.len()).unwrap_or(i64::MAX));
         tracing::info!(lane = %self.status.name, partitions = assigned.len(), "assigned");
         Ok(())
     }

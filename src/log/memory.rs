@@ -97,7 +97,9 @@ impl MemoryBroker {
     pub fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, i64> {
         let state = self.lock();
         let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
-        partitions.map(|(partition, log)| (partition.clone(), log.len() as i64)).collect()
+        partitions
+            .map(|(partition, log)| (partition.clone(), i64::try_from(log.len()).unwrap_or(i64::MAX)))
+            .collect()
     }
 
     /// Retention takes what lies below an offset.

@@ -52,8 +52,11 @@ pub struct World {
     settings: LaneSettings,
     metrics: Metrics,
     lanes: BTreeMap<usize, Running>,
-    signals: (Sender<(usize, Signal)>, Receiver<(usize, Signal)>),
+    signals: Line,
 }
+
+/// What lanes tell the scheduler, each with its number.
+type Line = (Sender<(usize, Signal)>, Receiver<(usize, Signal)>);
 
 struct Running {
     actions: Sender<Action>,

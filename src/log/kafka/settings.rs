@@ -203,6 +203,9 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    // A killed worker's partitions are taken over after this time. Heartbeats have a thread of their
+    // own, so that a busy lane is not taken for a dead one; librdkafka's 45 s are for slower rooms.
+    ("session.timeout.ms", "10000"),
     // Read ahead for some batches, bounded by bytes: this much memory a lane, whatever the load.
     ("queued.min.messages", "50000"),
     ("queued.max.messages.kbytes", "32768"),
