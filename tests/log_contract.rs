@@ -96,18 +96,11 @@ fn out(topic: &TopicName, text: &str) -> OutRecord {
 }
 
 fn after(record: &Record, metadata: &str) -> Position {
-    Position {
-        partition: record.at.topic_partition(),
-        next: record.at.offset + 1,
-        metadata: metadata.into(),
-    }
+    Position { partition: record.at.topic_partition(), next: record.at.offset + 1, metadata: metadata.into() }
 }
 
 fn place(topic: &TopicName, partition: i32) -> TopicPartition {
-    TopicPartition {
-        topic: topic.clone(),
-        partition,
-    }
+    TopicPartition { topic: topic.clone(), partition }
 }
 
 fn owned(assigned: &[Assigned]) -> Vec<TopicPartition> {
@@ -123,9 +116,7 @@ fn uncommitted_output_is_invisible_until_the_commit(h: &mut impl Harness) {
     log.send(&[out(&output, "a"), out(&output, "b")]).unwrap();
     assert_eq!(texts(&h.committed(&output)), Vec::<String>::new());
     log.commit().unwrap();
-    until("the committed output", || {
-        (texts(&h.committed(&output)) == ["a", "b"]).then_some(())
-    });
+    until("the committed output", || (texts(&h.committed(&output)) == ["a", "b"]).then_some(()));
 }
 
 fn aborted_output_never_shows_and_the_producer_goes_on(h: &mut impl Harness) {
@@ -137,9 +128,7 @@ fn aborted_output_never_shows_and_the_producer_goes_on(h: &mut impl Harness) {
     log.begin().unwrap();
     log.send(&[out(&output, "committed")]).unwrap();
     log.commit().unwrap();
-    until("the committed output", || {
-        (texts(&h.committed(&output)) == ["committed"]).then_some(())
-    });
+    until("the committed output", || (texts(&h.committed(&output)) == ["committed"]).then_some(()));
 }
 
 fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Harness) {
@@ -164,19 +153,14 @@ fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Ha
     log.send(&[out(&output, "y")]).unwrap();
     log.send_offsets(&[after(&records[1], "from 0")]).unwrap();
     log.commit().unwrap();
-    until("the committed output", || {
-        (texts(&h.committed(&output)) == ["y"]).then_some(())
-    });
+    until("the committed output", || (texts(&h.committed(&output)) == ["y"]).then_some(()));
     assert_eq!(log.rewind().unwrap()[0].committed, Some((2, "from 0".into())));
 
     // And a successor is told the same and begins there.
     log.leave();
     drop(log);
     let mut successor = h.join(&group, &[&input], &group);
-    assert_eq!(
-        assignment(&mut successor)[0].committed,
-        Some((2, "from 0".into()))
-    );
+    assert_eq!(assignment(&mut successor)[0].committed, Some((2, "from 0".into())));
     assert_eq!(texts(&read(&mut successor, 1)), ["3"]);
 }
 
@@ -196,11 +180,8 @@ fn rewinding_brings_the_same_records_again_in_order(h: &mut impl Harness) {
         assert!(!log.caught_up() || once.is_empty());
         let again = read(&mut log, 6);
         for partition in [place(&input, 0), place(&input, 1), place(&other, 0)] {
-            let offsets: Vec<i64> = again
-                .iter()
-                .filter(|r| r.at.topic_partition() == partition)
-                .map(|r| r.at.offset)
-                .collect();
+            let offsets: Vec<i64> =
+                again.iter().filter(|r| r.at.topic_partition() == partition).map(|r| r.at.offset).collect();
             assert!(offsets.is_sorted(), "{partition}: {offsets:?}");
         }
         assert_eq!(by_place(again), once);
@@ -250,10 +231,8 @@ fn a_second_lane_takes_half_and_both_are_told(h: &mut impl Harness) {
 
 fn a_lane_beyond_the_partitions_is_told_that_it_owns_nothing_and_is_caught_up(h: &mut impl Harness) {
     let (input, group) = (h.topic(1), h.group());
-    let mut logs = [
-        h.join(&group, &[&input], &format!("{group}-1")),
-        h.join(&group, &[&input], &format!("{group}-2")),
-    ];
+    let mut logs =
+        [h.join(&group, &[&input], &format!("{group}-1")), h.join(&group, &[&input], &format!("{group}-2"))];
     let mut owns: [Option<usize>; 2] = [None, None];
     until("one with and one without", || {
         for (log, owns) in logs.iter_mut().zip(&mut owns) {
@@ -288,9 +267,7 @@ fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
     let refused = zombie.send_offsets(&[after(&record, "")]);
     assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
     zombie.abort().unwrap();
-    until("the heir's output", || {
-        (texts(&h.committed(&output)) == ["by the heir"]).then_some(())
-    });
+    until("the heir's output", || (texts(&h.committed(&output)) == ["by the heir"]).then_some(()));
 
     // The zombie is no zombie any more: its producer works, and the group tells it what is true.
     zombie.begin().unwrap();
@@ -320,9 +297,7 @@ fn replacing_the_producer_aborts_what_it_had_open(h: &mut impl Harness) {
     log.send(&[out(&output, "by the new one")]).unwrap();
     log.send_offsets(&[after(&record, "")]).unwrap();
     log.commit().unwrap();
-    until("its output", || {
-        (texts(&h.committed(&output)) == ["by the new one"]).then_some(())
-    });
+    until("its output", || (texts(&h.committed(&output)) == ["by the new one"]).then_some(()));
 }
 
 fn a_lane_under_the_same_transactional_id_fences_the_older(h: &mut impl Harness) {
@@ -340,9 +315,7 @@ fn a_lane_under_the_same_transactional_id_fences_the_older(h: &mut impl Harness)
     newer.begin().unwrap();
     newer.send(&[out(&output, "newer")]).unwrap();
     newer.commit().unwrap();
-    until("its output", || {
-        (texts(&h.committed(&output)) == ["newer"]).then_some(())
-    });
+    until("its output", || (texts(&h.committed(&output)) == ["newer"]).then_some(()));
 }
 
 fn keeping_alive_loses_no_record_and_keeps_their_order(h: &mut impl Harness) {
@@ -363,36 +336,22 @@ fn keeping_alive_loses_no_record_and_keeps_their_order(h: &mut impl Harness) {
         offsets.extend(read(&mut log, take).iter().map(|r| r.at.offset));
         assert_eq!(log.keep_alive(TICK).unwrap(), None);
     }
-    offsets.extend(
-        read(&mut log, published - offsets.len())
-            .iter()
-            .map(|r| r.at.offset),
-    );
+    offsets.extend(read(&mut log, published - offsets.len()).iter().map(|r| r.at.offset));
     assert_eq!(offsets, (0..published as i64).collect::<Vec<_>>());
 }
 
 fn keeping_alive_tells_of_a_rebalance(h: &mut impl Harness) {
     let (input, group) = (h.topic(2), h.group());
     let mut log = h.join(&group, &[&input], &format!("{group}-1"));
-    until("an assignment", || {
-        log.keep_alive(TICK)
-            .unwrap()
-            .filter(|assigned| assigned.len() == 2)
-    });
+    until("an assignment", || log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 2));
     h.publish(&input, 0, &["a"]);
     let mut other = h.join(&group, &[&input], &format!("{group}-2"));
     until("a smaller one", || {
         other.keep_alive(TICK).unwrap();
-        log.keep_alive(TICK)
-            .unwrap()
-            .filter(|assigned| assigned.len() == 1)
+        log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 1)
     });
     other.leave();
-    until("the whole again", || {
-        log.keep_alive(TICK)
-            .unwrap()
-            .filter(|assigned| assigned.len() == 2)
-    });
+    until("the whole again", || log.keep_alive(TICK).unwrap().filter(|assigned| assigned.len() == 2));
     assert_eq!(texts(&read(&mut log, 1)), ["a"]);
 }
 
@@ -434,25 +393,11 @@ fn records_come_as_they_were_published(h: &mut impl Harness) {
     let mut log = h.join(&group, &[&input], &group);
     let mut whole = out(&input, "payload");
     whole.headers = vec![
-        accrual::log::Header {
-            name: "ce_id".into(),
-            value: Some(b"1".to_vec()),
-        },
-        accrual::log::Header {
-            name: "empty".into(),
-            value: Some(Vec::new()),
-        },
-        accrual::log::Header {
-            name: "none".into(),
-            value: None,
-        },
+        accrual::log::Header { name: "ce_id".into(), value: Some(b"1".to_vec()) },
+        accrual::log::Header { name: "empty".into(), value: Some(Vec::new()) },
+        accrual::log::Header { name: "none".into(), value: None },
     ];
-    let bare = OutRecord {
-        topic: input.clone(),
-        key: None,
-        payload: None,
-        headers: Vec::new(),
-    };
+    let bare = OutRecord { topic: input.clone(), key: None, payload: None, headers: Vec::new() };
     let empty = OutRecord {
         topic: input.clone(),
         key: Some(Vec::new()),

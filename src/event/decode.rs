@@ -102,7 +102,8 @@ impl Decoder {
                 let review: Review<'_> = parse(data)?;
                 let member = member(review.member_id)?;
                 let id = required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
-                Ok(Facts { member, order: None, business_key: Some(business_key(kind, &id)) })
+                let business_key = Some(business_key(kind, &member, &id));
+                Ok(Facts { member, order: None, business_key })
             }
             "content.shared" => Ok(Facts::of(member(parse::<Share<'_>>(data)?.member_id)?)),
             "member.registered" | "member.updated" => {
@@ -138,7 +139,7 @@ impl Decoder {
             return Err(Rejected::new(Reason::TooLong, detail));
         }
         let items = items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
-        let business_key = Some(business_key("order.paid", &id));
+        let business_key = Some(business_key("order.paid", &member, &id));
         Ok(Facts { member, order: Some(Order { amount, items }), business_key })
     }
 
@@ -304,9 +305,10 @@ fn rfc3339(text: &str) -> Result<Timestamp, Rejected> {
     })
 }
 
-/// The receipt of a business key: `order.paid 4711`.
-fn business_key(kind: impl std::fmt::Display, id: &str) -> ReceiptKey {
-    format!("{kind} {id}").into_boxed_str()
+/// The receipt of a business key: `order.paid 2:m1 4711`. It is the member's own, because two sources
+/// may number their orders alike; the length keeps a member and an id with spaces apart.
+fn business_key(kind: impl std::fmt::Display, member: &MemberId, id: &str) -> ReceiptKey {
+    format!("{kind} {}:{member} {id}", member.as_str().len()).into_boxed_str()
 }
 
 fn fingerprint(kind: &EventType, data: &str) -> u64 {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::types::{Bucket, Coordinates, MemberId, TopicPartition};
 
 /// Names something that must count once: an event (`e source id`) or a business key behind it
-/// (`order.paid 4711`). Unique within its bucket.
+/// (`order.paid 2:m1 4711`). Unique within its bucket.
 pub type ReceiptKey = Box<str>;
 
 /// What is remembered of something that counted.

@@ -66,8 +66,11 @@ fn real_orders_over_partitions_and_lanes_equal_a_plain_computation() {
     shop.work_off();
 
     assert_eq!(ledger(&shop.awards()), expected, "the ledger");
+    // Two lanes may publish one member's changes in the other order: the greater version is the newer.
+    let mut changes = shop.tier_changes();
+    changes.sort_by_key(|change| change["data"]["version"].as_u64());
     let mut tiers: HashMap<String, String> = HashMap::new();
-    for change in shop.tier_changes() {
+    for change in changes {
         let data = &change["data"];
         tiers.insert(data["member_id"].as_str().unwrap().to_owned(), data["to"].as_str().unwrap().to_owned());
     }
@@ -136,10 +139,9 @@ fn rewinding_the_group_to_the_start_pays_nothing_twice() {
     let first = shop.awards();
     assert_eq!(first.len(), 2_000);
     shop.rewind();
-    let metrics = shop.work_off();
+    shop.work_off();
     assert_eq!(shop.awards().len(), first.len(), "nothing is published again");
     assert_eq!(ledger(&shop.awards()).values().sum::<i64>(), 14_000);
-    drop(metrics);
 }
 
 #[test]
@@ -176,12 +178,14 @@ fn what_upstream_repeats_counts_once_and_what_it_breaks_becomes_a_dead_letter() 
     shop.work_off();
 
     let letters = shop.dead_letters();
-    let found: Vec<(String, Vec<u8>)> = letters
+    let mut found: Vec<(String, Vec<u8>)> = letters
         .iter()
         .map(|letter| (letter.header("accrual-reason"), letter.payload.clone()))
         .collect();
-    let expected: Vec<(String, Vec<u8>)> =
+    let mut expected: Vec<(String, Vec<u8>)> =
         broken.iter().map(|(reason, payload)| ((*reason).to_owned(), payload.clone().into_bytes())).collect();
+    found.sort();
+    expected.sort();
     assert_eq!(
         found.iter().map(|(reason, _)| reason).collect::<Vec<_>>(),
         expected.iter().map(|(reason, _)| reason).collect::<Vec<_>>()

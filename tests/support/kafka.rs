@@ -32,18 +32,11 @@ impl Kafka {
         let bootstrap = std::env::var("KAFKA_BOOTSTRAP_SERVERS")
             .expect("KAFKA_BOOTSTRAP_SERVERS is not set: run ./test, or tests/services/with cargo test");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Self {
-            bootstrap,
-            run: format!("{}-{}", now.as_millis(), std::process::id()),
-        }
+        Self { bootstrap, run: format!("{}-{}", now.as_millis(), std::process::id()) }
     }
 
     fn unique(&self, what: &str) -> String {
-        format!(
-            "contract-{what}-{}-{}",
-            self.run,
-            NAMES.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("contract-{what}-{}-{}", self.run, NAMES.fetch_add(1, Ordering::Relaxed))
     }
 
     fn config(&self) -> ClientConfig {
@@ -78,9 +71,7 @@ impl Kafka {
 
     fn send(producer: &BaseProducer, topic: &TopicName, partition: i32, payloads: &[&str]) {
         for payload in payloads {
-            let record = BaseRecord::<str, str>::to(topic.as_str())
-                .partition(partition)
-                .payload(payload);
+            let record = BaseRecord::<str, str>::to(topic.as_str()).partition(partition).payload(payload);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         producer.flush(PATIENCE).unwrap();
@@ -151,8 +142,7 @@ impl Harness for Kafka {
         let partitions = metadata.topics()[0].partitions().len();
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
-            list.add_partition_offset(topic.as_str(), partition as i32, Offset::Beginning)
-                .unwrap();
+            list.add_partition_offset(topic.as_str(), partition as i32, Offset::Beginning).unwrap();
         }
         reader.assign(&list).unwrap();
         let mut read = Vec::new();

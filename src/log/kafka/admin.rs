@@ -62,11 +62,7 @@ pub enum TopicProblems {
 }
 
 fn join(problems: &[TopicProblem]) -> String {
-    problems
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 const ASK_FOR: Duration = Duration::from_secs(10);
@@ -95,20 +91,14 @@ pub fn ensure_topics(
             topic: topic.name.clone(),
             problem: format!(
                 "does not exist: set create_topics: true, or make it{}",
-                if topic.compacted {
-                    " with cleanup.policy=compact"
-                } else {
-                    ""
-                }
+                if topic.compacted { " with cleanup.policy=compact" } else { "" }
             ),
         }));
     }
     let existing: Vec<&WantedTopic> = wanted.iter().filter(|topic| !missing.contains(topic)).collect();
     problems.extend(cluster.not_compacted(&existing)?);
     if problems.is_empty() {
-        Ok(Created(
-            missing.into_iter().map(|topic| topic.name.clone()).collect(),
-        ))
+        Ok(Created(missing.into_iter().map(|topic| topic.name.clone()).collect()))
     } else {
         Err(TopicProblems::Topics(problems))
     }
@@ -153,23 +143,15 @@ pub fn check(settings: &KafkaSettings, wanted: &[WantedTopic]) -> Vec<Check> {
         let topic = TopicName::from(topic.as_str());
         let found = cluster.partitions(&topic);
         if let Ok(Some(partitions)) = found {
-            inputs.extend((0..partitions).map(|partition| TopicPartition {
-                topic: topic.clone(),
-                partition,
-            }));
+            inputs
+                .extend((0..partitions).map(|partition| TopicPartition { topic: topic.clone(), partition }));
         }
-        add(
-            format!("input topic {topic}"),
-            exists(found, "create it, or correct `inputs`"),
-        );
+        add(format!("input topic {topic}"), exists(found, "create it, or correct `inputs`"));
     }
     for topic in wanted {
         let found = cluster.partitions(&topic.name);
         let there = matches!(found, Ok(Some(_)));
-        add(
-            format!("output topic {}", topic.name),
-            exists(found, "set create_topics: true, or make it"),
-        );
+        add(format!("output topic {}", topic.name), exists(found, "set create_topics: true, or make it"));
         if there && topic.compacted {
             let result = match cluster.not_compacted(&[topic]) {
                 Ok(problems) if problems.is_empty() => Ok("is compacted".into()),
@@ -186,9 +168,7 @@ pub fn check(settings: &KafkaSettings, wanted: &[WantedTopic]) -> Vec<Check> {
     let transactional = Writer::new(&probe).and_then(|mut writer| writer.replace());
     add(
         format!("transactional id {}", probe.transactional_id),
-        transactional
-            .map(|()| "may be used".into())
-            .map_err(|error| error.to_string()),
+        transactional.map(|()| "may be used".into()).map_err(|error| error.to_string()),
     );
     checks
 }
@@ -218,10 +198,7 @@ fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, 
         partition.error().map_err(|error| error.to_string())?;
         begun += usize::from(matches!(partition.offset(), rdkafka::Offset::Offset(_)));
     }
-    Ok(format!(
-        "has offsets for {begun} of {} input partitions",
-        inputs.len()
-    ))
+    Ok(format!("has offsets for {begun} of {} input partitions", inputs.len()))
 }
 
 /// A connection that belongs to no group and no transaction.
@@ -252,9 +229,7 @@ impl Cluster {
             && let Some(Err(KafkaError::MessageConsumption(code))) = self.client.poll(Duration::ZERO)
             && triage::severity(code, false) == triage::Severity::Refused
         {
-            return Err(LogError::Broken(format!(
-                "the brokers refuse this client: {code}"
-            )));
+            return Err(LogError::Broken(format!("the brokers refuse this client: {code}")));
         }
         Ok(self.triaged(found, "asking the brokers")?.brokers().len())
     }
@@ -269,9 +244,9 @@ impl Cluster {
         match described.error().map(RDKafkaErrorCode::from) {
             Some(code) if is_unknown_topic(code) => Ok(None),
             // A topic without a leader for the moment exists.
-            Some(RDKafkaErrorCode::LeaderNotAvailable) | None => Ok(Some(
-                i32::try_from(described.partitions().len()).unwrap_or(i32::MAX),
-            )),
+            Some(RDKafkaErrorCode::LeaderNotAvailable) | None => {
+                Ok(Some(i32::try_from(described.partitions().len()).unwrap_or(i32::MAX)))
+            }
             Some(code) => Err(LogError::Broken(format!("{doing}: {code}"))),
         }
     }
@@ -289,15 +264,10 @@ impl Cluster {
                 if topic.compacted {
                     new = new.set("cleanup.policy", "compact");
                 }
-                topic
-                    .config
-                    .iter()
-                    .fold(new, |new, (name, value)| new.set(name, value))
+                topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
-        let options = AdminOptions::new()
-            .operation_timeout(Some(ASK_FOR))
-            .request_timeout(Some(ASK_FOR));
+        let options = AdminOptions::new().operation_timeout(Some(ASK_FOR)).request_timeout(Some(ASK_FOR));
         let results = self.triaged(wait(self.admin.create_topics(&new, &options)), "creating topics")?;
         let problems: Vec<TopicProblem> = results
             .into_iter()
@@ -342,10 +312,8 @@ impl Cluster {
         if compacted.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted: Vec<ResourceSpecifier<'_>> = compacted
-            .iter()
-            .map(|topic| ResourceSpecifier::Topic(topic.name.as_str()))
-            .collect();
+        let wanted: Vec<ResourceSpecifier<'_>> =
+            compacted.iter().map(|topic| ResourceSpecifier::Topic(topic.name.as_str())).collect();
         let options = AdminOptions::new().request_timeout(Some(ASK_FOR));
         let described = match wait(self.admin.describe_configs(&wanted, &options)) {
             // The mock broker does not know the question.
@@ -356,9 +324,7 @@ impl Cluster {
         for (topic, described) in compacted.iter().zip(described) {
             let problem = match described {
                 Ok(resource) => {
-                    let policy = resource
-                        .get("cleanup.policy")
-                        .and_then(|entry| entry.value.clone());
+                    let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone());
                     let policy = policy.unwrap_or_default();
                     if policy.split(',').any(|policy| policy.trim() == "compact") {
                         continue;
@@ -372,10 +338,7 @@ impl Cluster {
                 }
                 Err(code) => format!("could not be described: {code}"),
             };
-            problems.push(TopicProblem {
-                topic: topic.name.clone(),
-                problem,
-            });
+            problems.push(TopicProblem { topic: topic.name.clone(), problem });
         }
         Ok(problems)
     }

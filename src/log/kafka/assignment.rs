@@ -46,27 +46,13 @@ const MARKERS_ARE_WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 impl Assignment {
     /// Takes up partitions, each with the offset to begin at and the end seen just before.
     pub(super) fn new(places: impl IntoIterator<Item = (TopicPartition, i64, i64)>, now: Instant) -> Self {
-        let mut taken = Self {
-            topics: Vec::new(),
-            since: Some(now + FETCHERS_CHANGE_WITHIN),
-        };
+        let mut taken = Self { topics: Vec::new(), since: Some(now + FETCHERS_CHANGE_WITHIN) };
         for (partition, next, end) in places {
-            let state = if next >= end {
-                Reading::AtEnd
-            } else {
-                Reading::Under
-            };
-            let place = Place {
-                next,
-                settled: next,
-                end,
-                state,
-            };
+            let state = if next >= end { Reading::AtEnd } else { Reading::Under };
+            let place = Place { next, settled: next, end, state };
             match taken.topics.iter_mut().find(|(name, _)| *name == partition.topic) {
                 Some((_, places)) => _ = places.insert(partition.partition, place),
-                None => taken
-                    .topics
-                    .push((partition.topic, BTreeMap::from([(partition.partition, place)]))),
+                None => taken.topics.push((partition.topic, BTreeMap::from([(partition.partition, place)]))),
             }
         }
         taken
@@ -74,9 +60,7 @@ impl Assignment {
 
     /// All owned partitions.
     pub(super) fn partitions(&self) -> Vec<TopicPartition> {
-        self.places()
-            .map(|(topic, partition, _)| at(topic, partition))
-            .collect()
+        self.places().map(|(topic, partition, _)| at(topic, partition)).collect()
     }
 
     /// Looks an owned partition up, with the topic's name as it is shared by all records.
@@ -107,10 +91,7 @@ impl Assignment {
     /// The queue of fetched records was found empty after the last snapshot.
     pub(super) fn drained(&mut self) {
         for (_, places) in &mut self.topics {
-            for place in places
-                .values_mut()
-                .filter(|place| place.state == Reading::Fetched)
-            {
+            for place in places.values_mut().filter(|place| place.state == Reading::Fetched) {
                 place.state = Reading::AtEnd;
             }
         }
@@ -142,22 +123,13 @@ impl Assignment {
         self.places()
             .map(|(topic, partition, place)| {
                 let done = place.state == Reading::AtEnd && place.settled >= place.next;
-                (
-                    at(topic, partition),
-                    if done {
-                        0
-                    } else {
-                        (place.end - place.settled).max(0)
-                    },
-                )
+                (at(topic, partition), if done { 0 } else { (place.end - place.settled).max(0) })
             })
             .collect()
     }
 
     fn places(&self) -> impl Iterator<Item = (&TopicName, i32, &Place)> {
-        self.topics
-            .iter()
-            .flat_map(|(topic, places)| places.iter().map(move |(n, place)| (topic, *n, place)))
+        self.topics.iter().flat_map(|(topic, places)| places.iter().map(move |(n, place)| (topic, *n, place)))
     }
 }
 
@@ -170,10 +142,7 @@ impl Place {
 }
 
 fn at(topic: &TopicName, partition: i32) -> TopicPartition {
-    TopicPartition {
-        topic: topic.clone(),
-        partition,
-    }
+    TopicPartition { topic: topic.clone(), partition }
 }
 
 #[cfg(test)]
@@ -182,24 +151,12 @@ mod tests {
     use super::*;
 
     fn snapshot(age: Duration, end: i64, at_end: Option<i64>) -> Snapshot {
-        let fetched = Fetched {
-            topic: "t".into(),
-            partition: 0,
-            end,
-            at_end,
-        };
-        Snapshot {
-            age,
-            broker_up: true,
-            partitions: vec![fetched],
-        }
+        let fetched = Fetched { topic: "t".into(), partition: 0, end, at_end };
+        Snapshot { age, broker_up: true, partitions: vec![fetched] }
     }
 
     fn assigned(next: i64, end: i64, now: Instant) -> Assignment {
-        let partition = TopicPartition {
-            topic: "t".into(),
-            partition: 0,
-        };
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
         Assignment::new([(partition, next, end)], now)
     }
 

@@ -82,10 +82,7 @@ impl Reader {
         };
         reader.topics_exist()?;
         let names: Vec<&str> = reader.topics.iter().map(String::as_str).collect();
-        reader
-            .consumer
-            .subscribe(&names)
-            .map_err(|error| reader.of_call(&error, "subscribing"))?;
+        reader.consumer.subscribe(&names).map_err(|error| reader.of_call(&error, "subscribing"))?;
         Ok(reader)
     }
 
@@ -102,11 +99,7 @@ impl Reader {
         let mut bytes: usize = records.iter().map(size_of).sum();
         while records.len() < max_events && bytes < self.max_poll_bytes {
             let left = deadline.saturating_duration_since(Instant::now());
-            let slice = if self.pending.is_some() {
-                left.min(ASK_AGAIN_AFTER)
-            } else {
-                left
-            };
+            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
             match self.consumer.poll(slice) {
                 Some(Ok(message)) => {
                     if let Some(record) = take_in(&mut self.owned, &message)? {
@@ -139,11 +132,7 @@ impl Reader {
                 return Ok(Some(assigned));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let slice = if self.pending.is_some() {
-                left.min(ASK_AGAIN_AFTER)
-            } else {
-                left
-            };
+            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
             match self.consumer.poll(slice) {
                 // librdkafka drops what it had fetched when it pauses, and fetches it again; should a
                 // record come all the same, the next poll begins with it.
@@ -233,11 +222,7 @@ impl Reader {
     /// broker takes offsets that come without a member and a generation from anybody.
     fn current_generation(&self) -> Option<ConsumerGroupMetadata> {
         let metadata = self.consumer.group_metadata();
-        if self.consumer.assignment_lost() {
-            None
-        } else {
-            metadata
-        }
+        if self.consumer.assignment_lost() { None } else { metadata }
     }
 
     /// Asks for the offsets of what is pending and begins to read there.
@@ -254,12 +239,8 @@ impl Reader {
             )
             .map_err(|error| LogError::Broken(format!("offset {} of {partition}: {error}", start.at)))?;
         }
-        self.consumer
-            .assign(&list)
-            .map_err(|error| self.of_call(&error, "taking up an assignment"))?;
-        let places = starts
-            .iter()
-            .map(|start| (start.assigned.partition.clone(), start.at, start.end));
+        self.consumer.assign(&list).map_err(|error| self.of_call(&error, "taking up an assignment"))?;
+        let places = starts.iter().map(|start| (start.assigned.partition.clone(), start.at, start.end));
         self.owned = Assignment::new(places, Instant::now());
         self.pending = None;
         self.joined = true;
@@ -275,9 +256,7 @@ impl Reader {
             return Ok(());
         }
         let list = offsets::list(&running);
-        self.consumer
-            .pause(&list)
-            .map_err(|error| self.of_call(&error, "pausing"))?;
+        self.consumer.pause(&list).map_err(|error| self.of_call(&error, "pausing"))?;
         self.paused.append(&mut running);
         Ok(())
     }
@@ -329,11 +308,7 @@ impl Reader {
     /// Lives on after an error that passes; tells what is wrong otherwise.
     fn survive(&self, error: &KafkaError) -> Result<(), LogError> {
         let health = self.consumer.context().health();
-        let reason = || {
-            health
-                .last()
-                .map_or_else(|| error.to_string(), |last| last.reason)
-        };
+        let reason = || health.last().map_or_else(|| error.to_string(), |last| last.reason);
         if let KafkaError::MessageConsumptionFatal(code) = error {
             return Err(triage::of_fatal(*code, false, reason()));
         }
@@ -356,12 +331,7 @@ impl Reader {
                 let found = self.consumer.fetch_metadata(Some(topic), ASK_FOR);
                 let found =
                     found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
-                match found
-                    .topics()
-                    .first()
-                    .and_then(|topic| topic.error())
-                    .map(RDKafkaErrorCode::from)
-                {
+                match found.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
                     None => {}
                     Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
                     Some(code) if triage::severity(code, true) == Severity::Refused => {
@@ -375,9 +345,7 @@ impl Reader {
             }
             if Instant::now() >= deadline {
                 let missing = missing.join(", ");
-                return Err(LogError::Broken(format!(
-                    "these input topics do not exist: {missing}"
-                )));
+                return Err(LogError::Broken(format!("these input topics do not exist: {missing}")));
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -402,10 +370,7 @@ impl Drop for Reader {
 }
 
 pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic
-    )
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }
 
 /// Shares one name among all partitions, and so among all records, of a topic.
@@ -419,13 +384,7 @@ fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
             name
         }
     };
-    given
-        .into_iter()
-        .map(|(topic, partition)| TopicPartition {
-            topic: name_of(topic),
-            partition,
-        })
-        .collect()
+    given.into_iter().map(|(topic, partition)| TopicPartition { topic: name_of(topic), partition }).collect()
 }
 
 /// Copies a message out of librdkafka, if its partition is (still) owned.
@@ -444,18 +403,11 @@ fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Opti
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
-            .map(|header| Header {
-                name: header.key.to_owned(),
-                value: header.value.map(<[u8]>::to_vec),
-            })
+            .map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) })
             .collect()
     });
     Ok(Some(Record {
-        at: Coordinates {
-            topic: topic.clone(),
-            partition,
-            offset,
-        },
+        at: Coordinates { topic: topic.clone(), partition, offset },
         published_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         payload: message.payload().map(<[u8]>::to_vec),
@@ -466,10 +418,6 @@ fn take_in(owned: &mut Assignment, message: &BorrowedMessage<'_>) -> Result<Opti
 /// What a record takes in memory, roughly.
 fn size_of(record: &Record) -> usize {
     let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| header.name.len() + of(&header.value))
-        .sum();
+    let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
     std::mem::size_of::<Record>() + of(&record.key) + of(&record.payload) + headers
 }

@@ -117,9 +117,7 @@ impl ConsumerContext for ConsumerNotes {
         {
             let list = partitions.elements();
             self.note(Rebalanced::Assigned(
-                list.iter()
-                    .map(|p| (p.topic().to_owned(), p.partition()))
-                    .collect(),
+                list.iter().map(|p| (p.topic().to_owned(), p.partition())).collect(),
             ));
             return;
         }
@@ -150,11 +148,7 @@ pub(super) struct FailedDelivery {
 impl ProducerNotes {
     /// Whether a record of this transaction did not arrive, and why the first did not.
     pub(super) fn failed(&self) -> Option<FailedDelivery> {
-        if self.any_failed.load(Ordering::Acquire) {
-            lock(&self.failed).clone()
-        } else {
-            None
-        }
+        if self.any_failed.load(Ordering::Acquire) { lock(&self.failed).clone() } else { None }
     }
 
     /// Forgets the last transaction's failures.
@@ -249,10 +243,7 @@ impl Health {
             self.connected.store(false, Ordering::Release);
         }
         if code != RDKafkaErrorCode::AllBrokersDown || lock(&self.last).is_none() {
-            *lock(&self.last) = Some(Reported {
-                code,
-                reason: reason.to_owned(),
-            });
+            *lock(&self.last) = Some(Reported { code, reason: reason.to_owned() });
         }
         if let Some(unsaid) = self.may_say() {
             tracing::warn!(client, ?code, reason, unsaid, "kafka reports an error");

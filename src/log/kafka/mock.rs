@@ -25,17 +25,11 @@ pub struct MockError {
 impl MockBroker {
     /// Starts one with these topics and numbers of partitions.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, MockError> {
-        let cluster = MockCluster::new(1).map_err(|cause| MockError {
-            doing: "starting".into(),
-            cause,
-        })?;
+        let cluster = MockCluster::new(1).map_err(|cause| MockError { doing: "starting".into(), cause })?;
         for (topic, partitions) in topics {
             cluster
                 .create_topic(topic, *partitions, 1)
-                .map_err(|cause| MockError {
-                    doing: format!("creating topic {topic}"),
-                    cause,
-                })?;
+                .map_err(|cause| MockError { doing: format!("creating topic {topic}"), cause })?;
         }
         Ok(Self { cluster })
     }

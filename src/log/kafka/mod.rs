@@ -62,20 +62,13 @@ impl KafkaLog {
         let mut writer = Writer::new(settings)?;
         // First, so that no offsets of the predecessor are undecided when the group assigns.
         writer.replace()?;
-        Ok(Self {
-            reader: Some(Reader::subscribe(settings)?),
-            writer,
-            sent: Sent::default(),
-        })
+        Ok(Self { reader: Some(Reader::subscribe(settings)?), writer, sent: Sent::default() })
     }
 
     /// For each owned partition, how many offsets a `read_committed` reader could read that this lane has
     /// not committed yet. As of the last half second; costs nothing.
     pub fn lags(&self) -> Vec<(TopicPartition, i64)> {
-        self.reader
-            .as_ref()
-            .map(|reader| reader.owned().lags())
-            .unwrap_or_default()
+        self.reader.as_ref().map(|reader| reader.owned().lags()).unwrap_or_default()
     }
 
     /// Whether a broker was reachable when last heard of.
@@ -84,9 +77,7 @@ impl KafkaLog {
     }
 
     fn reader(&mut self) -> Result<&mut Reader, LogError> {
-        self.reader
-            .as_mut()
-            .ok_or_else(|| LogError::Broken("this lane has left the group".into()))
+        self.reader.as_mut().ok_or_else(|| LogError::Broken("this lane has left the group".into()))
     }
 }
 

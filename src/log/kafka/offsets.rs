@@ -124,15 +124,11 @@ fn found(committed: &TopicPartitionList, at: &TopicPartition) -> KafkaResult<Opt
 
 fn bound(bounds: &TopicPartitionList, at: &TopicPartition) -> KafkaResult<i64> {
     let missing = || KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition);
-    let found = bounds
-        .find_partition(at.topic.as_str(), at.partition)
-        .ok_or_else(missing)?;
+    let found = bounds.find_partition(at.topic.as_str(), at.partition).ok_or_else(missing)?;
     found.error()?;
     match found.offset() {
         Offset::Offset(offset) => Ok(offset),
         // An empty partition has no first record to find: it begins and ends at its end.
-        _ => Err(KafkaError::OffsetFetch(
-            rdkafka::error::RDKafkaErrorCode::OffsetNotAvailable,
-        )),
+        _ => Err(KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::OffsetNotAvailable)),
     }
 }

@@ -105,9 +105,7 @@ impl Writer {
     pub(super) fn begin(&mut self) -> Result<(), LogError> {
         let producer = self.ready()?;
         producer.context().begin();
-        producer
-            .begin_transaction()
-            .map_err(|error| self.of_error(&error, "beginning a transaction"))?;
+        producer.begin_transaction().map_err(|error| self.of_error(&error, "beginning a transaction"))?;
         self.state = State::Open(Instant::now());
         Ok(())
     }
@@ -134,9 +132,7 @@ impl Writer {
                 producer.poll(TICK);
                 self.still_possible()?;
                 if Instant::now() >= deadline {
-                    return Err(LogError::Abortable(
-                        "the producer's queue did not empty in time".into(),
-                    ));
+                    return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
                 }
             }
         }
@@ -154,19 +150,14 @@ impl Writer {
             return Ok(());
         }
         let Some(generation) = generation else {
-            return Err(LogError::Abortable(
-                "this lane is not a member of the group any more".into(),
-            ));
+            return Err(LogError::Abortable("this lane is not a member of the group any more".into()));
         };
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
             let mut entry =
                 list.add_partition(position.partition.topic.as_str(), position.partition.partition);
             entry.set_offset(Offset::Offset(position.next)).map_err(|error| {
-                LogError::Broken(format!(
-                    "offset {} of {}: {error}",
-                    position.next, position.partition
-                ))
+                LogError::Broken(format!("offset {} of {}: {error}", position.next, position.partition))
             })?;
             entry.set_metadata(&position.metadata);
         }
@@ -244,9 +235,7 @@ impl Writer {
                 self.still_possible()?;
             }
             if now >= deadline {
-                return Err(LogError::Abortable(
-                    "the records were not delivered in time".into(),
-                ));
+                return Err(LogError::Abortable("the records were not delivered in time".into()));
             }
         }
         self.delivered()
@@ -282,17 +271,11 @@ impl Writer {
 
     fn of_refused(&self, error: &KafkaError, record: &OutRecord) -> LogError {
         let size = record.payload.as_ref().map_or(0, Vec::len);
-        let said = format!(
-            "a record of {size} bytes for topic {} was not taken: {error}",
-            record.topic
-        );
+        let said = format!("a record of {size} bytes for topic {} was not taken: {error}", record.topic);
         if let Err(cause) = self.still_possible() {
             return cause;
         }
-        match error
-            .rdkafka_error_code()
-            .map(|code| triage::severity(code, true))
-        {
+        match error.rdkafka_error_code().map(|code| triage::severity(code, true)) {
             Some(triage::Severity::Passing) => LogError::Abortable(said),
             _ => LogError::Broken(said),
         }
@@ -354,10 +337,7 @@ fn headers(record: &OutRecord) -> Option<OwnedHeaders> {
     }
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for header in &record.headers {
-        headers = headers.insert(KafkaHeader {
-            key: &header.name,
-            value: header.value.as_deref(),
-        });
+        headers = headers.insert(KafkaHeader { key: &header.name, value: header.value.as_deref() });
     }
     Some(headers)
 }

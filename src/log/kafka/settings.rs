@@ -71,11 +71,7 @@ struct Owned {
 
 /// What exactly-once stands on. The operator may repeat these, but not change them.
 const OWNED: &[Owned] = &[
-    Owned {
-        name: "enable.auto.commit",
-        accepted: &["false"],
-        why: "offsets are committed with the results",
-    },
+    Owned { name: "enable.auto.commit", accepted: &["false"], why: "offsets are committed with the results" },
     Owned {
         name: "enable.auto.offset.store",
         accepted: &["false"],
@@ -109,36 +105,20 @@ const OWNED: &[Owned] = &[
         accepted: &["true"],
         why: "a retried send must not be written twice",
     },
-    Owned {
-        name: "acks",
-        accepted: &["all", "-1"],
-        why: "an acknowledged award must survive its broker",
-    },
+    Owned { name: "acks", accepted: &["all", "-1"], why: "an acknowledged award must survive its broker" },
     Owned {
         name: "request.required.acks",
         accepted: &["all", "-1"],
         why: "an acknowledged award must survive its broker",
     },
-    Owned {
-        name: "transactional.id",
-        accepted: &[],
-        why: "each lane has its own; set `instance` instead",
-    },
-    Owned {
-        name: "delivery.report.only.error",
-        accepted: &["true"],
-        why: "successes are only counted",
-    },
+    Owned { name: "transactional.id", accepted: &[], why: "each lane has its own; set `instance` instead" },
+    Owned { name: "delivery.report.only.error", accepted: &["true"], why: "successes are only counted" },
     Owned {
         name: "auto.offset.reset",
         accepted: &["earliest", "smallest", "beginning", "latest", "largest", "end"],
         why: "earliest or latest; an offset that is gone is handled by accrual",
     },
-    Owned {
-        name: "statistics.interval.ms",
-        accepted: &["500"],
-        why: "lag and readiness are read from it",
-    },
+    Owned { name: "statistics.interval.ms", accepted: &["500"], why: "lag and readiness are read from it" },
 ];
 
 /// Set from [`KafkaSettings`]' own fields; the same names among the properties are ignored.
@@ -248,11 +228,8 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
 impl KafkaSettings {
     /// Everything that is wrong with the operator's properties, all at once, without connecting.
     pub fn problems(&self) -> Vec<PropertyProblem> {
-        let mut problems: Vec<PropertyProblem> = self
-            .properties
-            .iter()
-            .filter_map(|(name, value)| problem(name, value))
-            .collect();
+        let mut problems: Vec<PropertyProblem> =
+            self.properties.iter().filter_map(|(name, value)| problem(name, value)).collect();
         if !self.properties.contains_key("bootstrap.servers") {
             problems.push(PropertyProblem {
                 name: "bootstrap.servers".into(),
@@ -282,10 +259,7 @@ impl KafkaSettings {
 
     /// How long the broker lets a transaction stay open.
     pub(super) fn transaction_timeout(&self) -> Duration {
-        let told = self
-            .properties
-            .get("transaction.timeout.ms")
-            .and_then(|ms| ms.parse().ok());
+        let told = self.properties.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
         Duration::from_millis(told.unwrap_or(30_000))
     }
 
@@ -345,20 +319,14 @@ impl KafkaSettings {
         config.set("client.id", &self.client_id);
         // What librdkafka says below a warning is noise at a terminal; `debug` contexts need it.
         let chatty = self.properties.contains_key("debug");
-        config.set_log_level(if chatty {
-            RDKafkaLogLevel::Debug
-        } else {
-            RDKafkaLogLevel::Warning
-        });
+        config.set_log_level(if chatty { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
         Ok(config)
     }
 }
 
 /// Properties of ours that librdkafka knows by another name too.
-const ALIASES: &[(&str, &str)] = &[
-    ("compression.type", "compression.codec"),
-    ("linger.ms", "queue.buffering.max.ms"),
-];
+const ALIASES: &[(&str, &str)] =
+    &[("compression.type", "compression.codec"), ("linger.ms", "queue.buffering.max.ms")];
 
 /// What is wrong with one property of the operator's, without connecting.
 pub fn property_problem(name: &str, value: &str) -> Option<PropertyProblem> {
@@ -366,12 +334,7 @@ pub fn property_problem(name: &str, value: &str) -> Option<PropertyProblem> {
 }
 
 fn problem(name: &str, value: &str) -> Option<PropertyProblem> {
-    let wrong = |problem: String| {
-        Some(PropertyProblem {
-            name: name.to_owned(),
-            problem,
-        })
-    };
+    let wrong = |problem: String| Some(PropertyProblem { name: name.to_owned(), problem });
     if let Some(owned) = OWNED.iter().find(|owned| owned.name == name) {
         if owned.accepted.contains(&value) {
             return None;
@@ -386,11 +349,7 @@ fn problem(name: &str, value: &str) -> Option<PropertyProblem> {
         Ok(_) => None,
         Err(rdkafka::error::KafkaError::ClientConfig(_, said, _, _)) => {
             // librdkafka quotes the value after a colon or in quotes; a secret must not reach a log.
-            let said = if value.is_empty() {
-                said
-            } else {
-                said.replace(value, "…")
-            };
+            let said = if value.is_empty() { said } else { said.replace(value, "…") };
             wrong(said)
         }
         Err(other) => wrong(other.to_string()),
@@ -425,10 +384,7 @@ mod tests {
         .problems();
         let names: Vec<&str> = found.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["isolation.level", "linger.ms", "no.such.property"]);
-        assert!(
-            found.iter().all(|p| !p.to_string().contains("s3cret")),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|p| !p.to_string().contains("s3cret")), "{found:?}");
     }
 
     #[test]
@@ -439,24 +395,12 @@ mod tests {
 
     #[test]
     fn each_client_gets_only_the_properties_that_it_understands() {
-        let settings = settings(&[
-            ("linger.ms", "7"),
-            ("fetch.min.bytes", "9"),
-            ("socket.timeout.ms", "8000"),
-        ]);
+        let settings =
+            settings(&[("linger.ms", "7"), ("fetch.min.bytes", "9"), ("socket.timeout.ms", "8000")]);
         let (consumer, producer) = (settings.consumer().unwrap(), settings.producer().unwrap());
-        assert_eq!(
-            (consumer.get("linger.ms"), producer.get("linger.ms")),
-            (None, Some("7"))
-        );
-        assert_eq!(
-            (consumer.get("fetch.min.bytes"), producer.get("fetch.min.bytes")),
-            (Some("9"), None)
-        );
-        assert_eq!(
-            producer.get("socket.timeout.ms"),
-            consumer.get("socket.timeout.ms")
-        );
+        assert_eq!((consumer.get("linger.ms"), producer.get("linger.ms")), (None, Some("7")));
+        assert_eq!((consumer.get("fetch.min.bytes"), producer.get("fetch.min.bytes")), (Some("9"), None));
+        assert_eq!(producer.get("socket.timeout.ms"), consumer.get("socket.timeout.ms"));
         assert_eq!(settings.plain().unwrap().get("linger.ms"), None);
     }
 
@@ -470,9 +414,6 @@ mod tests {
     #[test]
     fn without_a_committed_offset_a_lane_begins_at_the_start_unless_told() {
         assert_eq!(settings(&[]).start_at(), StartAt::Earliest);
-        assert_eq!(
-            settings(&[("auto.offset.reset", "latest")]).start_at(),
-            StartAt::Latest
-        );
+        assert_eq!(settings(&[("auto.offset.reset", "latest")]).start_at(), StartAt::Latest);
     }
 }

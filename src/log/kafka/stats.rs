@@ -69,10 +69,7 @@ impl Snapshot {
     /// Reads librdkafka's JSON.
     pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         let raw: Raw = serde_json::from_slice(json)?;
-        let broker_up = raw
-            .brokers
-            .values()
-            .any(|broker| broker.state == "UP" && broker.nodeid >= 0);
+        let broker_up = raw.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0);
         let mut partitions = Vec::new();
         for (topic, of_topic) in raw.topics {
             // Partition -1 is librdkafka's own, for records without a place.
@@ -84,11 +81,7 @@ impl Snapshot {
                 at_end: (p.eof_offset >= 0 && p.eof_offset == p.next_offset).then_some(p.eof_offset),
             }));
         }
-        Ok(Self {
-            age: Duration::from_micros(raw.age),
-            broker_up,
-            partitions,
-        })
+        Ok(Self { age: Duration::from_micros(raw.age), broker_up, partitions })
     }
 }
 
@@ -113,11 +106,7 @@ mod tests {
         let snapshot = Snapshot::parse(json.as_bytes()).unwrap();
         assert!(snapshot.broker_up);
         assert_eq!(snapshot.age, Duration::from_micros(1500));
-        let mut found: Vec<_> = snapshot
-            .partitions
-            .iter()
-            .map(|p| (p.partition, p.at_end))
-            .collect();
+        let mut found: Vec<_> = snapshot.partitions.iter().map(|p| (p.partition, p.at_end)).collect();
         found.sort_unstable();
         assert_eq!(found, [(0, Some(9)), (1, None)]);
     }

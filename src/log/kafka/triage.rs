@@ -165,14 +165,8 @@ mod tests {
 
     #[test]
     fn an_epoch_that_moved_on_means_another_worker_unless_the_transaction_was_too_old() {
-        assert!(matches!(
-            of_fatal(Code::Fenced, false, String::new()),
-            LogError::Fenced(_)
-        ));
-        assert!(matches!(
-            of_fatal(Code::Fenced, true, String::new()),
-            LogError::ProducerLost(_)
-        ));
+        assert!(matches!(of_fatal(Code::Fenced, false, String::new()), LogError::Fenced(_)));
+        assert!(matches!(of_fatal(Code::Fenced, true, String::new()), LogError::ProducerLost(_)));
         assert!(matches!(
             of_fatal(Code::InvalidTransactionalState, false, String::new()),
             LogError::ProducerLost(_)
