@@ -87,7 +87,7 @@ const OWNED: &[Owned] = &[
     // means: drop what was gathered and begin at the committed offsets.
     Owned {
         name: "partition.assignment.strategy",
-        accepted: &["range,roundrobin", "range", "roundrobin"],
+        accepted: &["roundrobin,range", "range,roundrobin", "range", "roundrobin"],
         why: "only eager assignors begin each generation at the committed offsets",
     },
     Owned {
@@ -277,8 +277,9 @@ impl KafkaSettings {
             .set("auto.offset.reset", "earliest")
             .set("group.protocol", "classic")
             .set("statistics.interval.ms", "500");
+        // Round robin first: by range, the only partition of each of many topics would go to one lane.
         if !self.properties.contains_key("partition.assignment.strategy") {
-            config.set("partition.assignment.strategy", "range,roundrobin");
+            config.set("partition.assignment.strategy", "roundrobin,range");
         }
         Ok(config)
     }
