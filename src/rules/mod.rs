@@ -151,3 +151,6 @@ impl Draft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
