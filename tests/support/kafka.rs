@@ -56,6 +56,12 @@ impl Kafka {
         }
     }
 
+    /// The offset after the last record or marker of a topic's only partition.
+    pub fn end(&self, topic: &TopicName) -> i64 {
+        let reader: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create().unwrap();
+        reader.fetch_watermarks(topic.as_str(), 0, PATIENCE).unwrap().1
+    }
+
     fn producer(&self, transactional: bool) -> BaseProducer {
         let mut config = self.config();
         if transactional {
