@@ -29,7 +29,8 @@ def topics(bootstrap, *wanted):
         if compact:
             config["cleanup.policy"] = "compact"
         new.append(NewTopic(name, int(partitions), replication_factor=1, config=config))
-    for made in AdminClient({"bootstrap.servers": bootstrap}).create_topics(new).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # held: it takes its requests with it when it goes
+    for made in admin.create_topics(new).values():
         made.result(30)
     time.sleep(1)  # until every partition has its leader
     print("{}")

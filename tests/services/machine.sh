@@ -31,11 +31,12 @@ step() {
 # need PROGRAM=PACKAGE…: has the Debian packages of the missing programs installed, or says which they are.
 # A program python:MODULE is a module of Debian's own Python, whatever other Python comes first in PATH.
 need() {
-  local missing=() pair log
+  local missing=() pair program log
   for pair; do
-    case $pair in
-      python:*) /usr/bin/python3 -c "import $(module="${pair%%=*}"; echo "${module#python:}")" 2>/dev/null && continue ;;
-      *) command -v "${pair%%=*}" >/dev/null && continue ;;
+    program=${pair%%=*}
+    case $program in
+      python:*) /usr/bin/python3 -c "import ${program#python:}" 2>/dev/null && continue ;;
+      *) command -v "$program" >/dev/null && continue ;;
     esac
     missing+=("${pair#*=}")
   done
