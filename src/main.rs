@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{account, check, generate, probe, run, schemas};
+use accrual::commands::{account, check, demo, generate, probe, run, schemas};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -30,6 +30,8 @@ enum Command {
     Account(account::AccountArgs),
     /// Write the JSON Schemas of events and of what is published.
     Schemas(schemas::SchemasArgs),
+    /// Show the whole job with nothing else installed.
+    Demo(demo::DemoArgs),
     /// Make a shop's traffic, to Kafka or to a file.
     Generate(generate::GenerateArgs),
     /// Ask a worker's health, for healthchecks in images without curl.
@@ -38,12 +40,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    // The demo's tables are not to be read between log lines.
+    log_to_stderr(if matches!(arguments.command, Command::Demo(_)) { "warn" } else { "info" });
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
         Command::Account(args) => account::account(args),
         Command::Schemas(args) => schemas::schemas(args),
+        Command::Demo(args) => demo::demo(args),
         Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::probe(args),
     };
@@ -55,8 +59,8 @@ fn main() -> ExitCode {
 
 /// One JSON line an event worth knowing; text on a terminal. `ACCRUAL_LOG=debug` says more, which may
 /// name members.
-fn log_to_stderr() {
-    let wanted = std::env::var("ACCRUAL_LOG").unwrap_or_else(|_| "info".to_owned());
+fn log_to_stderr(default: &str) {
+    let wanted = std::env::var("ACCRUAL_LOG").unwrap_or_else(|_| default.to_owned());
     let (filter, fault) = match wanted.parse::<Targets>() {
         Ok(filter) => (filter, None),
         Err(error) => (Targets::new().with_default(tracing::Level::INFO), Some(error)),

@@ -1,6 +1,14 @@
 //! What every [`Log`] promises, on each that there is. A promise is a function over a [`Harness`]; the
 //! macro at the end makes a test of each for each log.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 use std::time::{Duration, Instant};
 
 use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
@@ -27,11 +35,11 @@ trait Harness {
     fn publish(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
     fn publish_committed(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
     fn publish_aborted(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
-    /// Everything that a read_committed reader sees now, from the start.
+    /// Everything that a `read_committed` reader sees now, from the start.
     fn committed(&mut self, topic: &TopicName) -> Vec<Record>;
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Asks until there is an answer, or for a minute.
@@ -273,9 +281,10 @@ fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
     zombie.begin().unwrap();
     zombie.send(&[out(&output, "later")]).unwrap();
     zombie.commit().unwrap();
-    until("a new share", || match zombie.keep_alive(TICK).unwrap() {
-        Some(_) => Some(()),
-        None => {
+    until("a new share", || {
+        if zombie.keep_alive(TICK).unwrap().is_some() {
+            Some(())
+        } else {
             heir.keep_alive(TICK).unwrap();
             None
         }

@@ -10,7 +10,7 @@ use anyhow::bail;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use self::sink::{KafkaSink, Property, Sink, Target};
-use super::progress::{Progress, grouped};
+use super::progress::{Progress, a_second, grouped};
 use crate::traffic::{Nature, ShopTopic, Traffic, TrafficSettings};
 
 /// What `accrual generate` is told.
@@ -33,7 +33,7 @@ pub struct GenerateArgs {
     /// Partitions of the topics that are made.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: i32,
-    /// Any property of librdkafka, such as security.protocol=SASL_SSL. May be repeated.
+    /// Any property of librdkafka, such as `client.id=shop`. May be repeated.
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", conflicts_with = "file")]
     properties: Vec<Property>,
     /// How many records, repeats and broken ones among them.
@@ -92,7 +92,8 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         orders_only: args.orders_only,
         currency: args.currency.clone(),
     });
-    let time = if args.live { EventTime::Live } else { EventTime::spread(args.start, args.over, args.events) };
+    let time =
+        if args.live { EventTime::Live } else { EventTime::spread(args.start, args.over, args.events) };
     let mut pace = Pace::new(args.rate, time);
     let progress = Progress::new(args.events);
     let (mut repeats, mut broken) = (0_u64, 0_u64);
@@ -120,7 +121,7 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         grouped(repeats),
         grouped(broken),
         took.as_secs_f64(),
-        grouped((args.events as f64 / took.as_secs_f64().max(0.001)) as u64),
+        a_second(args.events, took),
     );
     Ok(())
 }
@@ -128,7 +129,10 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
 fn open(args: &GenerateArgs) -> anyhow::Result<Sink> {
     if let Some(path) = &args.file {
         if path.as_os_str() == "-" && std::io::stdout().is_terminal() && args.events > 1_000 {
-            bail!("{} lines to a terminal; redirect the output or ask for fewer --events", grouped(args.events));
+            bail!(
+                "{} lines to a terminal; redirect the output or ask for fewer --events",
+                grouped(args.events)
+            );
         }
         return Sink::file(path);
     }
@@ -260,7 +264,7 @@ mod tests {
         assert!(args("--file x --rate 0").unwrap_err().contains("events a second"));
         assert!(args("--file x --currency euro").unwrap_err().contains("ISO 4217"));
         assert!(args("--file x --live --over 2d").unwrap_err().contains("cannot be used with"));
-        assert_eq!(args("--file x --over 2d12h").unwrap().over, Duration::from_secs(60 * 3_600));
+        assert_eq!(args("--file x --over 2d12h").unwrap().over, Duration::from_hours(60));
     }
 
     #[test]
@@ -283,7 +287,7 @@ mod tests {
     #[test]
     fn events_that_are_spread_end_within_the_time_given() {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let time = EventTime::spread(start, Duration::from_secs(86_400), 1_000);
+        let time = EventTime::spread(start, Duration::from_hours(24), 1_000);
         let mut pace = Pace::new(None, time);
         let mut sink = Sink::none();
         assert_eq!(pace.wait_for(0, &mut sink).unwrap(), start.as_millisecond());

@@ -2,9 +2,11 @@
 
 pub mod account;
 pub mod check;
+pub mod demo;
 pub mod generate;
 pub mod probe;
 pub mod progress;
 pub mod run;
 pub mod schemas;
 pub mod setup;
+pub mod summary;

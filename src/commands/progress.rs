@@ -1,6 +1,7 @@
 //! How far a command is, for whoever watches it on a terminal. Says nothing anywhere else.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -53,6 +54,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// How many a second, shown with their thousands apart.
+pub fn a_second(number: u64, took: Duration) -> String {
+    let a_second = u128::from(number) * 1_000 / took.as_millis().max(1);
+    grouped(u64::try_from(a_second).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +67,7 @@ mod tests {
     #[test]
     fn thousands_stand_apart() {
         let grouped: Vec<String> = [0, 999, 1_000, 1_234_567].map(grouped).into();
+        assert_eq!(a_second(3_000, Duration::from_millis(1_500)), "2,000");
         assert_eq!(grouped, ["0", "999", "1,000", "1,234,567"]);
     }
 }

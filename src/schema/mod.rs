@@ -88,7 +88,34 @@ fn set_type(schema: &mut Schema, kind: Value) {
     }
 }
 
+/// A schema as a file: what it is about first, no definition that nothing refers to, no line breaks of
+/// Rust comments.
 fn file(path: &str, schema: &Schema) -> SchemaFile {
+    let mut rest = schema.as_object().cloned().unwrap_or_default();
+    let mut ordered = Map::new();
+    for first in ["$schema", "title", "description", "examples"] {
+        ordered.extend(rest.remove(first).map(|value| (first.to_owned(), value)));
+    }
+    ordered.extend(rest);
+    let mut document = Value::Object(ordered);
+    let text = document.to_string();
+    if let Some(definitions) = document.get_mut("$defs").and_then(Value::as_object_mut) {
+        definitions.retain(|name, _| text.contains(&format!("\"#/$defs/{name}\"")));
+    }
+    unwrap_lines(&mut document);
     // Alternate form: indented.
-    SchemaFile { path: path.to_owned(), json: format!("{:#}\n", schema.as_value()) }
+    SchemaFile { path: path.to_owned(), json: format!("{document:#}\n") }
+}
+
+fn unwrap_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
+            fields.values_mut().for_each(unwrap_lines);
+        }
+        Value::Array(values) => values.iter_mut().for_each(unwrap_lines),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

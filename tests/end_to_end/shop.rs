@@ -165,15 +165,17 @@ impl Drop for Shop {
     }
 }
 
+/// An order whose source is the member's own, so that its id is this test's own too: receipts are
+/// shared by all that use one Redis.
 pub fn order(id: &str, member: &str, amount: &str) -> String {
     format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"shop/web","type":"order.paid","time":"2026-11-22T10:00:00Z","data":{{"member_id":"{member}","order_id":"{id}","amount":"{amount}","currency":"USD"}}}}"#
+        r#"{{"specversion":"1.0","id":"{id}","source":"shop/{member}","type":"order.paid","time":"2026-11-22T10:00:00Z","data":{{"member_id":"{member}","order_id":"{id}","amount":"{amount}","currency":"USD"}}}}"#
     )
 }
 
 pub fn sign_in(id: &str, member: &str, time: &str) -> String {
     format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"shop/app","type":"member.signed_in","time":"{time}","data":{{"member_id":"{member}"}}}}"#
+        r#"{{"specversion":"1.0","id":"{id}","source":"shop/{member}","type":"member.signed_in","time":"{time}","data":{{"member_id":"{member}"}}}}"#
     )
 }
 

@@ -57,7 +57,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn topic_of<'a>(&'a self, kind: ShopTopic) -> &'a str {
+    fn topic_of(&self, kind: ShopTopic) -> &str {
         self.topic.as_deref().unwrap_or(kind.name())
     }
 
@@ -81,7 +81,11 @@ impl Target {
             Ok(_) => Ok(()),
             Err(TopicProblems::Topics(problems)) if partitions.is_none() => {
                 let missing: Vec<&str> = problems.iter().map(|problem| problem.topic.as_str()).collect();
-                bail!("there is no topic {} at {}; --create-topics makes it", missing.join(", "), self.brokers)
+                bail!(
+                    "there is no topic {} at {}; --create-topics makes it",
+                    missing.join(", "),
+                    self.brokers
+                )
             }
             Err(error) => Err(error).with_context(|| format!("the topics at {}", self.brokers)),
         }
@@ -138,7 +142,7 @@ pub struct KafkaSink {
 }
 
 /// The broker is given so long to take what was sent.
-const DELIVERY: Duration = Duration::from_secs(60);
+const DELIVERY: Duration = Duration::from_mins(1);
 
 /// A look at deliveries costs more than a record; their errors can wait for so many.
 const LOOK_EVERY: u32 = 256;

@@ -343,7 +343,12 @@ impl Reader {
                 let found = self.consumer.fetch_metadata(Some(topic), ASK_FOR);
                 let found =
                     found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
-                match found.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
+                match found
+                    .topics()
+                    .first()
+                    .and_then(rdkafka::metadata::MetadataTopic::error)
+                    .map(RDKafkaErrorCode::from)
+                {
                     None => {}
                     Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
                     Some(code) if triage::severity(code, true) == Severity::Refused => {
@@ -388,9 +393,10 @@ pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
 /// Shares one name among all partitions, and so among all records, of a topic.
 fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
     let mut names: Vec<TopicName> = Vec::new();
-    let mut name_of = |topic: String| match names.iter().find(|name| name.as_str() == topic) {
-        Some(name) => name.clone(),
-        None => {
+    let mut name_of = |topic: String| {
+        if let Some(name) = names.iter().find(|name| name.as_str() == topic) {
+            name.clone()
+        } else {
             let name = TopicName::from(topic);
             names.push(name.clone());
             name

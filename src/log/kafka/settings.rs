@@ -87,7 +87,7 @@ const OWNED: &[Owned] = &[
     // means: drop what was gathered and begin at the committed offsets.
     Owned {
         name: "partition.assignment.strategy",
-        accepted: &["range,roundrobin", "range", "roundrobin"],
+        accepted: &["roundrobin,range", "range,roundrobin", "range", "roundrobin"],
         why: "only eager assignors begin each generation at the committed offsets",
     },
     Owned {
@@ -203,6 +203,9 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    // A killed worker's partitions are taken over after this time. Heartbeats have a thread of their
+    // own, so that a busy lane is not taken for a dead one; librdkafka's 45 s are for slower rooms.
+    ("session.timeout.ms", "10000"),
     // Read ahead for some batches, bounded by bytes whatever the load (librdkafka also bounds each fetch
     // by it). Five times as much was slower, and took twice the memory.
     ("queued.min.messages", "10000"),
@@ -280,8 +283,9 @@ impl KafkaSettings {
             .set("auto.offset.reset", "earliest")
             .set("group.protocol", "classic")
             .set("statistics.interval.ms", "500");
+        // Round robin first: by range, the only partition of each of many topics would go to one lane.
         if !self.properties.contains_key("partition.assignment.strategy") {
-            config.set("partition.assignment.strategy", "range,roundrobin");
+            config.set("partition.assignment.strategy", "roundrobin,range");
         }
         Ok(config)
     }
