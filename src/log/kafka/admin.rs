@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::consumer::is_unknown_topic;
-use super::context::ConsumerNotes;
+use super::context::{ConsumerNotes, Health};
 use super::offsets;
 use super::producer::Writer;
 use super::settings::KafkaSettings;
@@ -66,6 +66,8 @@ fn join(problems: &[TopicProblem]) -> String {
 }
 
 const ASK_FOR: Duration = Duration::from_secs(10);
+/// How many events are looked through for the reason of a failure.
+const EVENTS_AT_MOST: usize = 100;
 /// A topic that was made has leaders within a moment; its writers and readers would stumble before.
 const LEADERS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -183,14 +185,10 @@ fn exists(found: Result<Option<i32>, LogError>, otherwise: &str) -> Result<Strin
 
 /// Reading the group's offsets needs its coordinator, and the permission that its members need.
 fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, String> {
-    let notes = ConsumerNotes::default();
     let asked = settings.consumer().and_then(|config| {
-        let member: BaseConsumer<ConsumerNotes> = config
-            .create_with_context(ConsumerNotes::default())
-            .map_err(|error| triage::of_call(&error, notes.health(), "making a consumer"))?;
-        member
-            .committed_offsets(offsets::list(inputs), ASK_FOR)
-            .map_err(|error| triage::of_call(&error, notes.health(), "asking its coordinator"))
+        let member = client(&config)?;
+        let committed = member.committed_offsets(offsets::list(inputs), ASK_FOR);
+        committed.map_err(|error| of_call(&member, &error, "asking its coordinator"))
     });
     let committed = asked.map_err(|error| error.to_string())?;
     let mut begun = 0;
@@ -201,36 +199,43 @@ fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, 
     Ok(format!("has offsets for {begun} of {} input partitions", inputs.len()))
 }
 
+/// A consumer that reads nothing, with callbacks that note why it gets no answer.
+fn client(config: &ClientConfig) -> Result<BaseConsumer<ConsumerNotes>, LogError> {
+    config
+        .create_with_context(ConsumerNotes::default())
+        .map_err(|error| triage::of_call(&error, &Health::default(), "making a client"))
+}
+
+/// A refused handshake shows itself as a timeout; why it was refused waits among the client's events.
+fn of_call(client: &BaseConsumer<ConsumerNotes>, error: &KafkaError, doing: &str) -> LogError {
+    for _ in 0..EVENTS_AT_MOST {
+        client.poll(Duration::ZERO);
+    }
+    let health = client.context().health();
+    triage::refused_meanwhile(health).unwrap_or_else(|| triage::of_call(error, health, doing))
+}
+
 /// A connection that belongs to no group and no transaction.
 struct Cluster {
-    client: BaseConsumer,
-    admin: AdminClient<DefaultClientContext>,
-    notes: ConsumerNotes,
+    client: BaseConsumer<ConsumerNotes>,
+    admin: AdminClient<ConsumerNotes>,
 }
 
 impl Cluster {
     fn connect(settings: &KafkaSettings) -> Result<Self, LogError> {
-        let notes = ConsumerNotes::default();
         let config = settings.plain()?;
-        let made = |error: KafkaError| triage::of_call(&error, notes.health(), "making a client");
-        let client = config.create().map_err(made)?;
-        let admin = config.create().map_err(made)?;
-        Ok(Self { client, admin, notes })
+        let admin = config
+            .create_with_context(ConsumerNotes::default())
+            .map_err(|error| triage::of_call(&error, &Health::default(), "making a client"))?;
+        Ok(Self { client: client(&config)?, admin })
     }
 
     fn triaged<T>(&self, result: Result<T, KafkaError>, doing: &str) -> Result<T, LogError> {
-        result.map_err(|error| triage::of_call(&error, self.notes.health(), doing))
+        result.map_err(|error| of_call(&self.client, &error, doing))
     }
 
     fn brokers(&self) -> Result<usize, LogError> {
-        // librdkafka learns of a refused handshake in the background; a poll brings it up.
         let found = self.client.fetch_metadata(None, ASK_FOR);
-        if found.is_err()
-            && let Some(Err(KafkaError::MessageConsumption(code))) = self.client.poll(Duration::ZERO)
-            && triage::severity(code, false) == triage::Severity::Refused
-        {
-            return Err(LogError::Broken(format!("the brokers refuse this client: {code}")));
-        }
         Ok(self.triaged(found, "asking the brokers")?.brokers().len())
     }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `settings` | what the operator may set, what accrual insists on, defaults |
 //! | `consumer` | the group's member: assignments, polling, pausing, rewinding |
+//! | `records` | what a poll hands over |
 //! | `offsets` | where to begin on what was assigned |
 //! | `assignment` | what is owned and how far it is; lag |
 //! | `producer` | transactions |
@@ -23,6 +24,7 @@ mod context;
 mod mock;
 mod offsets;
 mod producer;
+mod records;
 mod settings;
 mod stats;
 #[cfg(test)]

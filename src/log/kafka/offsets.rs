@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{ClientConfig, Offset};
 
-use super::context::ConsumerNotes;
+use super::context::{ConsumerNotes, Health};
 use super::settings::StartAt;
 use super::triage;
 use crate::log::{Assigned, LogError};
@@ -81,16 +81,16 @@ fn beyond(
     committed: i64,
     patience: Duration,
 ) -> Result<i64, LogError> {
-    let health = super::context::ConsumerNotes::default();
+    let health = Health::default();
     let doing = format!("asking for the last offset of {partition}");
     let uncommitted: BaseConsumer = plain
         .clone()
         .set("isolation.level", "read_uncommitted")
         .create()
-        .map_err(|error| triage::of_call(&error, health.health(), &doing))?;
+        .map_err(|error| triage::of_call(&error, &health, &doing))?;
     let (_, high) = uncommitted
         .fetch_watermarks(partition.topic.as_str(), partition.partition, patience)
-        .map_err(|error| triage::of_call(&error, health.health(), &doing))?;
+        .map_err(|error| triage::of_call(&error, &health, &doing))?;
     if committed <= high {
         return Ok(committed);
     }

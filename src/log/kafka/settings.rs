@@ -213,6 +213,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     // Once the read-ahead is full, look again soon: the default of a second lets a fast lane starve.
     ("fetch.queue.backoff.ms", "5"),
     ("check.crcs", "true"),
+    // A member learns of a rebalance by its heartbeat, and all others wait for it.
+    ("heartbeat.interval.ms", "1000"),
 ];
 
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[

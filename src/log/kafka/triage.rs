@@ -84,10 +84,11 @@ fn away(said: String, health: &Health) -> String {
     }
 }
 
-/// A refused handshake shows itself only as a timeout of whatever was called.
+/// A refused handshake or coordinator shows itself only as a timeout of whatever was called. For clients
+/// that were just made: what an older one reported may be over.
 pub(super) fn refused_meanwhile(health: &Health) -> Option<LogError> {
     let last = health.last()?;
-    let refused = !health.ever_connected() && severity(last.code, false) == Severity::Refused;
+    let refused = severity(last.code, health.ever_connected()) == Severity::Refused;
     refused.then_some(LogError::Broken(last.reason))
 }
 
