@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::entry::{Change, Entry, EntryKind, Origin, Why};
 use crate::programme::Period;
@@ -45,7 +46,7 @@ pub struct Account {
     pub newest: i64,
     /// The last entries, newest last.
     #[serde(skip_serializing_if = "VecDeque::is_empty", default)]
-    pub history: VecDeque<HistoryEntry>,
+    pub history: VecDeque<HistoryLine>,
 }
 
 /// The level that a member has.
@@ -91,26 +92,56 @@ pub struct Used(
     pub Points,
 );
 
+/// An entry of the history as the JSON of a [`HistoryEntry`]. Deciding never looks into the history, and
+/// text that is kept as it is costs a fraction of being read and written anew with every event.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct HistoryLine(#[schemars(with = "HistoryEntry")] Box<RawValue>);
+
+impl PartialEq for HistoryLine {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl HistoryLine {
+    /// The entry; nothing where somebody else wrote something else.
+    pub fn read(&self) -> Option<HistoryEntry> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+}
+
 /// An entry in short form, for "my points" pages.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// The event's time, in seconds since 1970.
+    #[serde(rename = "t")]
     pub at: i64,
     /// What kind of entry it was.
+    #[serde(rename = "k")]
     pub kind: EntryKind,
     /// Points moved.
+    #[serde(rename = "p")]
     pub points: Points,
     /// Points that were cut, for a declined entry.
-    #[serde(skip_serializing_if = "is_zero", default)]
+    #[serde(rename = "d", skip_serializing_if = "is_zero", default)]
     pub declined: Points,
     /// What paid.
     pub by: Origin,
     /// Why it was declined.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(with = "Why")]
+    #[serde(rename = "why", skip_serializing_if = "Option::is_none", default)]
     pub why: Option<Why>,
     /// The event: source, a space, id.
+    #[serde(rename = "e")]
     pub event: Arc<str>,
+}
+
+impl HistoryEntry {
+    /// The entry as it is kept.
+    pub fn line(&self) -> Option<HistoryLine> {
+        // Plain fields have no way to fail; see `Account::to_json`.
+        serde_json::value::to_raw_value(self).ok().map(HistoryLine)
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
@@ -220,7 +251,7 @@ impl Account {
             while self.history.len() >= retention.history {
                 self.history.pop_front();
             }
-            self.history.push_back(HistoryEntry {
+            let line = HistoryEntry {
                 at: entry.at,
                 kind: entry.kind,
                 points: entry.points,
@@ -228,7 +259,9 @@ impl Account {
                 by: entry.by.clone(),
                 why: entry.why,
                 event: entry.event.clone(),
-            });
+            }
+            .line();
+            self.history.extend(line);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::{Account, HistoryEntry, Lot, period_index};
+use crate::account::{Account, HistoryEntry, HistoryLine, Lot, period_index};
 use crate::entry::{Origin, Why};
 use crate::programme::{Level, Limit, Most, Period, Programme, Rule, Tiers, Window};
 use crate::rules::tier;
@@ -184,7 +184,13 @@ impl AccountView {
             tier: programme.tiers.as_ref().and_then(|tiers| TierView::of(tiers, account, today)),
             lots,
             limits: limits.collect(),
-            history: account.history.iter().rev().map(EntryView::of).collect(),
+            history: account
+                .history
+                .iter()
+                .rev()
+                .filter_map(HistoryLine::read)
+                .map(|entry| EntryView::of(&entry))
+                .collect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::account::{Tier, Used};
+use crate::account::{HistoryEntry, Tier, Used};
 use crate::entry::EntryKind;
 
 const PROGRAMME: &str = r"
@@ -59,7 +59,9 @@ fn account() -> Account {
         entry(Origin::Tier("silver".into()), EntryKind::Earned, 1, 0, None),
         entry(Origin::Rule("sign-in".into()), EntryKind::Declined, 0, 5, Some(Why::LimitTimes)),
     ]
-    .into();
+    .iter()
+    .filter_map(HistoryEntry::line)
+    .collect();
     account
 }
 

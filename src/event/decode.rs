@@ -82,8 +82,10 @@ impl Decoder {
             return Err(Rejected::new(Reason::NoMember, "the event has no data, expected data.member_id"));
         };
         let facts = self.facts(kind, data)?;
+        let id = EventId { source: source.into(), id: id.into() };
         Ok(Decoded::Event(Box::new(Event {
-            id: EventId { source: source.into(), id: id.into() },
+            receipt_key: format!("e {id}").into_boxed_str(),
+            id,
             kind: kind.clone(),
             time,
             time_text: time_text.into(),

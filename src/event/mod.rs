@@ -29,17 +29,12 @@ pub struct Event {
     /// The key of what may happen only once however often upstream says it: an order's payment, a
     /// review. Nothing for types without one.
     pub business_key: Option<ReceiptKey>,
+    /// The receipt that says that this event has counted.
+    pub receipt_key: ReceiptKey,
     /// Its `data` as JSON text, for conditions.
     pub data: Box<str>,
     /// Hash of type and data, which tells a repeat from another event under the same id.
     pub fingerprint: u64,
-}
-
-impl Event {
-    /// The receipt that says that this event has counted.
-    pub fn receipt_key(&self) -> ReceiptKey {
-        format!("e {}", self.id).into_boxed_str()
-    }
 }
 
 /// The money of an order.

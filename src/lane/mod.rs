@@ -21,7 +21,7 @@ pub mod status;
 mod tally;
 mod work;
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

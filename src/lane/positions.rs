@@ -1,6 +1,6 @@
 //! What a lane knows of its partitions: where it reads on, which offsets are processed.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::log::{Assigned, Position};
 use crate::store::OffsetRange;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn batch(lowest: i64, highest: i64) -> HashMap<TopicPartition, (i64, i64)> {
-        HashMap::from([(partition(), (lowest, highest))])
+        [(partition(), (lowest, highest))].into_iter().collect()
     }
 
     #[test]

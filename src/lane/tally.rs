@@ -1,10 +1,10 @@
 //! What a batch did, gathered first and counted once the batch is committed, so that a batch that is
 //! done again is not counted twice.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::entry::{Applied, Change, EntryKind};
+use crate::entry::{Applied, Change, EntryKind, Origin};
 use crate::event::Reason;
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::Programme;
@@ -19,7 +19,8 @@ pub(super) struct Tally {
     events: HashMap<(Option<EventType>, &'static str), u64>,
     duplicates: HashMap<&'static str, u64>,
     dead_letters: HashMap<&'static str, u64>,
-    points: HashMap<(String, EntryKind), i64>,
+    /// A batch meets few rules, so a short list is searched.
+    points: Vec<(Origin, EntryKind, i64)>,
     tier_changes: HashMap<(TierId, TierId), u64>,
     condition_failures: HashMap<usize, u64>,
     published_ms: Vec<i64>,
@@ -43,12 +44,11 @@ impl Tally {
             Change::Entry(entry) => {
                 let Points(points) =
                     if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
-                let name = entry.by.name();
-                match self.points.get_mut(&(name.to_owned(), entry.kind)) {
-                    Some(sum) => *sum = sum.saturating_add(points),
-                    None => {
-                        self.points.insert((name.to_owned(), entry.kind), points);
-                    }
+                let known =
+                    self.points.iter_mut().find(|(by, kind, _)| *kind == entry.kind && *by == entry.by);
+                match known {
+                    Some((_, _, sum)) => *sum = sum.saturating_add(points),
+                    None => self.points.push((entry.by.clone(), entry.kind, points)),
                 }
             }
             Change::Tier(change) => {
@@ -80,9 +80,9 @@ impl Tally {
         for (reason, number) in self.dead_letters {
             metrics.dead_letters.with_label_values(&[reason]).inc_by(number);
         }
-        for ((rule, kind), points) in self.points {
+        for (by, kind, points) in self.points {
             let points = u64::try_from(points).unwrap_or_default();
-            metrics.points.with_label_values(&[rule.as_str(), kind.as_str()]).inc_by(points);
+            metrics.points.with_label_values(&[by.name(), kind.as_str()]).inc_by(points);
         }
         for ((from, to), number) in self.tier_changes {
             metrics.tier_changes.with_label_values(&[from.as_str(), to.as_str()]).inc_by(number);

@@ -1,7 +1,7 @@
 //! One bucket's share of a batch: its events in offset order, the accounts they touch, and what was
 //! decided. A bucket is written whole or refused whole, and decided again by itself.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::collections::hash_map::Entry as Slot;
 
 use super::outbox::{self, Channel, Unpublished};
@@ -105,7 +105,7 @@ impl BucketWork {
     pub(super) fn decide(&mut self, batch: &[Delivered], settings: &LaneSettings, renderer: &Renderer) {
         let Self { events, accounts, known, verdicts, .. } = self;
         // Receipts that this batch itself makes: the same event twice in one batch counts once.
-        let mut fresh: HashMap<ReceiptKey, Receipt> = HashMap::new();
+        let mut fresh: HashMap<&str, Receipt> = HashMap::new();
         verdicts.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
@@ -139,7 +139,7 @@ impl BucketWork {
             if let Some(key) = &event.business_key {
                 receipts.push((key.clone(), receipt.clone()));
             }
-            receipts.push((event.receipt_key(), receipt));
+            receipts.push((event.receipt_key.clone(), receipt));
             for (channel, payload) in rendered {
                 let blob = blob_of(&mut outbox, record);
                 outbox::push(blob, record.at.offset, *channel, &event.member, payload);
@@ -157,6 +157,9 @@ impl BucketWork {
         }
         if receipts.is_empty() && published.is_empty() {
             return None;
+        }
+        for (_, blob) in &mut outbox {
+            *blob = outbox::pack(blob);
         }
         Some(CommitBucket { bucket: self.bucket, accounts, receipts, outbox, published })
     }
@@ -206,15 +209,14 @@ fn blob_of<'a>(outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>, record: &Record) -> &'
 }
 
 /// Tells an event that counted before from a new one, and remembers the new one.
-fn recognise(
-    event: &Event,
+fn recognise<'b>(
+    event: &'b Event,
     at: &Coordinates,
     known: Option<&Known>,
-    fresh: &mut HashMap<ReceiptKey, Receipt>,
+    fresh: &mut HashMap<&'b str, Receipt>,
 ) -> Option<Verdict> {
-    let key = event.receipt_key();
-    let stored = |key: &ReceiptKey| known.and_then(|known| known.receipts.get(key));
-    if let Some(receipt) = stored(&key).or_else(|| fresh.get(&key)) {
+    let stored = |key: &str| known.and_then(|known| known.receipts.get(key));
+    if let Some(receipt) = stored(&event.receipt_key).or_else(|| fresh.get(event.receipt_key.as_ref())) {
         return Some(if receipt.at == *at {
             let place = (at.topic_partition(), at.offset);
             match known.and_then(|known| known.unpublished.get(&place)) {
@@ -231,23 +233,22 @@ fn recognise(
             Verdict::Rejected(Rejected::new(Reason::ConflictingDuplicate, detail))
         });
     }
+    let receipt = Receipt { at: at.clone(), fingerprint: event.fingerprint };
     if let Some(business) = &event.business_key {
-        if stored(business).is_some() || fresh.contains_key(business) {
+        if stored(business).is_some() || fresh.contains_key(business.as_ref()) {
             return Some(Verdict::Duplicate("business_key"));
         }
-        fresh.insert(business.clone(), Receipt { at: at.clone(), fingerprint: event.fingerprint });
+        fresh.insert(business, receipt.clone());
     }
-    fresh.insert(key, Receipt { at: at.clone(), fingerprint: event.fingerprint });
+    fresh.insert(&event.receipt_key, receipt);
     None
 }
 
 /// A rejected event leaves no receipt, so that it can be sent again once it is right.
-fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<ReceiptKey, Receipt>) {
-    for key in event.business_key.iter().cloned().chain([event.receipt_key()]) {
-        if let Slot::Occupied(slot) = fresh.entry(key)
-            && slot.get().at == *at
-        {
-            slot.remove();
+fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<&str, Receipt>) {
+    for key in event.business_key.iter().chain([&event.receipt_key]) {
+        if fresh.get(key.as_ref()).is_some_and(|receipt| receipt.at == *at) {
+            fresh.remove(key.as_ref());
         }
     }
 }
@@ -503,6 +504,6 @@ fn receipt_keys(batch: &[Delivered], events: &[usize]) -> Vec<ReceiptKey> {
     let keys = events
         .iter()
         .filter_map(|&at| event(batch, at))
-        .flat_map(|(event, _)| event.business_key.iter().cloned().chain([event.receipt_key()]));
+        .flat_map(|(event, _)| event.business_key.iter().chain([&event.receipt_key]).cloned());
     keys.collect()
 }
