@@ -167,12 +167,12 @@ pub struct Renderer {
 /// The namespace of every id that accrual makes (a random UUID, fixed once).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_1c2e_91b0_4f3e_9c0b_5d2b_7a6e_83d1);
 
-/// What is published, as a CloudEvent 1.0 in structured mode. The record's key is the member.
+/// What is published, as a `CloudEvent` 1.0 in structured mode. The record's key is the member.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct CloudEvent<'a, D: Serialize> {
     #[schemars(extend("const" = "1.0"))]
     specversion: &'static str,
-    /// The same for the same decision, however often it is published: UUIDv5 of programme, event,
+    /// The same for the same decision, however often it is published: `UUIDv5` of programme, event,
     /// rule or tier, and index. A reader may drop what it has seen.
     #[schemars(extend("format" = "uuid"))]
     id: &'a str,
@@ -272,7 +272,7 @@ impl Renderer {
         }
     }
 
-    /// The id of an entry: UUIDv5 (RFC 9562) of programme, event, origin and index, so that the same
+    /// The id of an entry: `UUIDv5` (RFC 9562) of programme, event, origin and index, so that the same
     /// decision has the same id however often it is made.
     pub fn entry_id(&self, event: &EventId, by: &Origin, index: u32) -> Uuid {
         self.id(&[&event.source, &event.id, by.kind(), by.name()], u64::from(index))
@@ -290,7 +290,7 @@ impl Renderer {
         Uuid::new_v5(&NAMESPACE, &name)
     }
 
-    /// A change as the CloudEvent that is published for it.
+    /// A change as the `CloudEvent` that is published for it.
     pub fn change(&self, event: &Event, applied: &Applied) -> Vec<u8> {
         let event_ref = EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
         let programme = ProgrammeRef { name: &self.programme, version: &self.version };

@@ -2,7 +2,8 @@
 //! lists them, so that a renamed series is a reviewed change.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::event::Reason;
@@ -24,7 +25,7 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// Conditions that could not be evaluated, by rule.
     pub condition_failures: IntCounterVec,
-    /// Records between the lane and the read_committed end of its partitions.
+    /// Records between the lane and the `read_committed` end of its partitions.
     pub lag: IntGaugeVec,
     /// Records a batch.
     pub batch_events: Histogram,
@@ -152,12 +153,16 @@ impl Metrics {
                 "accrual_end_to_end_seconds",
                 "Seconds from an event's publication to the commit of its award.",
                 vec![
-                    0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-                    60.0, 300.0,
+                    0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0,
+                    10.0, 30.0, 60.0, 300.0,
                 ],
             )?,
             store_conflicts,
-            transactions: counters("accrual_transactions_total", "Kafka transactions by outcome.", &["outcome"])?,
+            transactions: counters(
+                "accrual_transactions_total",
+                "Kafka transactions by outcome.",
+                &["outcome"],
+            )?,
             rebalances: counters("accrual_rebalances_total", "Assignments that a lane received.", &["lane"])?,
             accounts_cached: gauges("accrual_accounts_cached", "Accounts in a lane's cache.", &["lane"])?,
             partitions: gauges("accrual_assigned_partitions", "Partitions that a lane owns.", &["lane"])?,
@@ -168,7 +173,11 @@ impl Metrics {
             )?,
             registry: registry.clone(),
         };
-        let build = gauges("accrual_build_info", "The worker's build and programme.", &["version", "programme", "programme_version"])?;
+        let build = gauges(
+            "accrual_build_info",
+            "The worker's build and programme.",
+            &["version", "programme", "programme_version"],
+        )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), &programme.name, &programme.version]).set(1);
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         metrics.start_at_zero(programme);

@@ -138,7 +138,10 @@ fn run<C: Connect>(
 }
 
 /// Tries until it works, until it never will, or until the lane is told to stop (nothing).
-fn patiently<T>(status: &LaneStatus, connect: impl Fn() -> Result<T, LaneError>) -> Result<Option<T>, LaneError> {
+fn patiently<T>(
+    status: &LaneStatus,
+    connect: impl Fn() -> Result<T, LaneError>,
+) -> Result<Option<T>, LaneError> {
     while !status.is_stopping() {
         status.turned();
         match connect() {

@@ -1,6 +1,14 @@
 //! What every [`Log`] promises, on each that there is. A promise is a function over a [`Harness`]; the
 //! macro at the end makes a test of each for each log.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 use std::time::{Duration, Instant};
 
 use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
@@ -27,11 +35,11 @@ trait Harness {
     fn publish(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
     fn publish_committed(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
     fn publish_aborted(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
-    /// Everything that a read_committed reader sees now, from the start.
+    /// Everything that a `read_committed` reader sees now, from the start.
     fn committed(&mut self, topic: &TopicName) -> Vec<Record>;
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Asks until there is an answer, or for a minute.
@@ -273,9 +281,10 @@ fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
     zombie.begin().unwrap();
     zombie.send(&[out(&output, "later")]).unwrap();
     zombie.commit().unwrap();
-    until("a new share", || match zombie.keep_alive(TICK).unwrap() {
-        Some(_) => Some(()),
-        None => {
+    until("a new share", || {
+        if zombie.keep_alive(TICK).unwrap().is_some() {
+            Some(())
+        } else {
             heir.keep_alive(TICK).unwrap();
             None
         }
@@ -446,3 +455,84 @@ macro_rules! contract {
 }
 
 contract!(kafka, crate::kafka_support::Kafka::connect());
+
+/// What only a broker does by itself.
+mod kafka_alone {
+    use accrual::log::kafka::{KafkaLog, TopicProblems, WantedTopic, check, ensure_topics};
+
+    use super::*;
+    use crate::kafka_support::Kafka;
+
+    #[test]
+    fn a_transaction_that_took_too_long_costs_the_producer_and_fences_nobody() {
+        let mut h = Kafka::connect();
+        let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+        let mut settings = h.settings(&group, &[&input], &group);
+        settings.properties.insert("transaction.timeout.ms".into(), "1000".into());
+        let mut log = KafkaLog::open(&settings).unwrap();
+        log.begin().unwrap();
+        log.send(&[out(&output, "too late")]).unwrap();
+        // The broker looks for old transactions every ten seconds. What it aborts gets a marker.
+        until("the broker's abort", || {
+            std::thread::sleep(TICK);
+            (h.end(&output) == 2).then_some(())
+        });
+        match log.commit() {
+            Err(LogError::ProducerLost(_)) => log.replace_producer().unwrap(),
+            Err(LogError::Abortable(_)) => log.abort().or_else(|_| log.replace_producer()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+        log.begin().unwrap();
+        log.send(&[out(&output, "in time")]).unwrap();
+        log.commit().unwrap();
+        until("its output", || (texts(&h.committed(&output)) == ["in time"]).then_some(()));
+    }
+
+    #[test]
+    fn a_committed_offset_behind_the_end_stops_the_lane_with_what_to_do() {
+        let mut h = Kafka::connect();
+        let (input, group) = (h.topic(1), h.group());
+        let mut log = h.join(&group, &[&input], &group);
+        assignment(&mut log);
+        log.begin().unwrap();
+        let position = Position { partition: place(&input, 0), next: 17, metadata: String::new() };
+        log.send_offsets(&[position]).unwrap();
+        log.commit().unwrap();
+        let Err(LogError::Broken(why)) = log.rewind() else { panic!("went on") };
+        assert!(why.contains("17") && why.contains("--reset-offsets"), "{why}");
+    }
+
+    #[test]
+    fn output_topics_are_made_as_they_must_be_or_all_named() {
+        let mut h = Kafka::connect();
+        let (plain, accounts) = (h.topic(1), TopicName::from(h.group().as_str()));
+        let wanted = |name: &TopicName, compacted| WantedTopic {
+            name: name.clone(),
+            compacted,
+            partitions: Some(3),
+            config: [("retention.ms".to_owned(), "86400000".to_owned())].into(),
+        };
+        let other = TopicName::from(h.group().as_str());
+        let all = [wanted(&accounts, true), wanted(&other, false)];
+        let settings = h.settings("none", &[&plain], "none");
+
+        let Err(TopicProblems::Topics(problems)) = ensure_topics(&settings, &all, false) else {
+            panic!("topics were there")
+        };
+        assert_eq!(problems.iter().map(|p| &p.topic).collect::<Vec<_>>(), [&accounts, &other]);
+        let looked = check(&settings, &all);
+        assert_eq!(looked.iter().filter(|check| check.result.is_err()).count(), 2, "{looked:?}");
+
+        assert_eq!(ensure_topics(&settings, &all, true).unwrap().0, [accounts.clone(), other]);
+        assert_eq!(ensure_topics(&settings, &all, true).unwrap().0, []);
+        let looked = check(&settings, &all);
+        assert!(looked.iter().all(|check| check.result.is_ok()), "{looked:?}");
+
+        // One that is there but would lose nothing and grow for ever.
+        let Err(TopicProblems::Topics(problems)) = ensure_topics(&settings, &[wanted(&plain, true)], true)
+        else {
+            panic!("an uncompacted topic was taken for accounts")
+        };
+        assert!(problems[0].problem.contains("cleanup.policy=compact"), "{problems:?}");
+    }
+}

@@ -1,6 +1,14 @@
 //! Dashboards and alerts of others hold the names of our series: a renamed one is a reviewed change of
 //! `tests/fixtures/metrics.txt`. `UPDATE_FIXTURES=1` writes it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 use std::path::Path;

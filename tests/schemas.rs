@@ -1,5 +1,13 @@
 //! `schemas/` says what accrual reads and publishes, so it is held against what accrual really does.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;

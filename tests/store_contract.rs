@@ -5,6 +5,14 @@
 //! of its own), else a server of the test's own. `ACCRUAL_TEST_REDIS_CLUSTER` may name a cluster, as
 //! `redis-cluster://a,b,c`. What must break a server has its own in any case.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 #[path = "support/redis.rs"]
 mod support;
 

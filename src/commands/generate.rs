@@ -264,7 +264,7 @@ mod tests {
         assert!(args("--file x --rate 0").unwrap_err().contains("events a second"));
         assert!(args("--file x --currency euro").unwrap_err().contains("ISO 4217"));
         assert!(args("--file x --live --over 2d").unwrap_err().contains("cannot be used with"));
-        assert_eq!(args("--file x --over 2d12h").unwrap().over, Duration::from_secs(60 * 3_600));
+        assert_eq!(args("--file x --over 2d12h").unwrap().over, Duration::from_hours(60));
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn events_that_are_spread_end_within_the_time_given() {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let time = EventTime::spread(start, Duration::from_secs(86_400), 1_000);
+        let time = EventTime::spread(start, Duration::from_hours(24), 1_000);
         let mut pace = Pace::new(None, time);
         let mut sink = Sink::none();
         assert_eq!(pace.wait_for(0, &mut sink).unwrap(), start.as_millisecond());

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 /// What `accrual probe` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProbeArgs {
-    /// Where to ask, such as http://127.0.0.1:9464/readyz.
+    /// Where to ask, such as <http://127.0.0.1:9464/readyz>.
     url: String,
 }
 
@@ -19,12 +19,15 @@ pub struct ProbeArgs {
 /// # Errors
 /// Where nobody answers.
 pub fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
-    let Some(rest) = args.url.strip_prefix("http://") else { bail!("expected a URL that begins with http://") };
+    let Some(rest) = args.url.strip_prefix("http://") else {
+        bail!("expected a URL that begins with http://")
+    };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address = host.to_socket_addrs().with_context(|| format!("{host} is no host:port"))?.next();
     let address = address.with_context(|| format!("{host} has no address"))?;
     let wait = Duration::from_secs(5);
-    let mut stream = TcpStream::connect_timeout(&address, wait).with_context(|| format!("{host} does not answer"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, wait).with_context(|| format!("{host} does not answer"))?;
     stream.set_read_timeout(Some(wait))?;
     write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

@@ -112,7 +112,7 @@ impl Setup {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
-            topics: self.inputs().map(|topic| topic.to_string()).collect(),
+            topics: self.inputs().map(std::string::ToString::to_string).collect(),
             transactional_id: format!("{group}-{instance}-{lane}"),
             client_id: property("client.id").unwrap_or_else(|| format!("accrual-{instance}-{lane}")),
             group,
@@ -129,7 +129,8 @@ impl Setup {
         let wanted = |name: &TopicName, compacted| WantedTopic {
             name: name.clone(),
             compacted,
-            partitions: None,
+            // Enough for several lanes and workers, where the broker's own default is often one.
+            partitions: Some(8),
             config: std::collections::BTreeMap::new(),
         };
         let outputs = self.config.outputs.all().map(|(setting, name)| wanted(name, setting == "accounts"));
@@ -164,7 +165,9 @@ impl Setup {
         let mut differences = Vec::new();
         let mut compare = |what: &str, wanted: &str, made: &str, why: &str| {
             if wanted != made {
-                differences.push(format!("{what} is {wanted}, the accounts in the store were made with {made}: {why}"));
+                differences.push(format!(
+                    "{what} is {wanted}, the accounts in the store were made with {made}: {why}"
+                ));
             }
         };
         compare(

@@ -207,6 +207,7 @@ fn counts<const N: usize>(counters: &IntCounterVec, labels: [&str; N]) -> BTreeM
 }
 
 /// Prometheus hands out whole numbers as floats.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not negative, and a count
 fn whole(value: f64) -> u64 {
     value.max(0.0) as u64
 }

@@ -5,8 +5,7 @@ use std::thread::available_parallelism;
 
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Http, Input, Limits, Shutdown, StoreAddress, kafka, secret, store,
-    topics,
+    Batch, Cache, Config, Dedupe, Http, Input, Limits, Shutdown, StoreAddress, kafka, secret, store, topics,
 };
 use crate::types::Buckets;
 use crate::yaml::{Map, Place, Value, parse_duration};
@@ -165,4 +164,3 @@ fn instance(value: &Value<'_>) -> Option<String> {
         ((1..=100).contains(&text.len()) && text.chars().all(is_plain)).then(|| text.to_owned())
     })
 }
-

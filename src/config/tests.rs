@@ -191,8 +191,6 @@ fn every_setting_has_a_variable_that_sets_it() {
         "accounts: 14",
         "Some(\"fifteen\")",
         "max_record_bytes: 1616",
-        "share: 0.17",
-        "records: 18",
         "\"client.id\": \"nineteen\"",
     ] {
         assert!(config.contains(expected), "{expected} is not in {config}");

@@ -14,10 +14,15 @@ use crate::log::Record;
 /// The attributes that are looked at, and the data as JSON text. What is absent is `None`.
 #[derive(Debug, Default)]
 pub struct Envelope<'a> {
+    /// The event's id within its source.
     pub id: Option<Cow<'a, str>>,
+    /// Who says it.
     pub source: Option<Cow<'a, str>>,
+    /// The event's type.
     pub kind: Option<Cow<'a, str>>,
+    /// When it happened, as it was written.
     pub time: Option<Cow<'a, str>>,
+    /// The event's data as JSON text.
     pub data: Option<&'a str>,
 }
 
@@ -77,7 +82,8 @@ fn read_binary<'a>(record: &'a Record, text: &'a str) -> Result<Envelope<'a>, Re
 }
 
 fn read_structured(text: &str) -> Result<Envelope<'_>, Rejected> {
-    let event: Structured<'_> = serde_json::from_str(text).map_err(|error| json_fault("the event", &error))?;
+    let event: Structured<'_> =
+        serde_json::from_str(text).map_err(|error| json_fault("the event", &error))?;
     check_version(event.specversion.as_ref().map(|text| text.0.as_ref()))?;
     if event.data.is_none() && event.data_base64.is_some() {
         return Err(Rejected::new(Reason::WrongKind, "data_base64 holds binary data, expected data as JSON"));

@@ -58,7 +58,8 @@ impl Decoder {
     pub fn decode(&self, record: &Record) -> Result<Decoded, Rejected> {
         let size = record.payload.as_ref().map_or(0, Vec::len);
         if size > self.max_record_bytes {
-            let detail = format!("the payload has {size} bytes, at most {} are allowed", self.max_record_bytes);
+            let detail =
+                format!("the payload has {size} bytes, at most {} are allowed", self.max_record_bytes);
             return Err(Rejected::new(Reason::TooLarge, detail));
         }
         let envelope = cloudevents::read(record)?;
@@ -101,7 +102,8 @@ impl Decoder {
             "review.posted" => {
                 let review: Review<'_> = parse(data)?;
                 let member = member(review.member_id)?;
-                let id = required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
+                let id =
+                    required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
                 let business_key = Some(business_key(kind, &member, &id));
                 Ok(Facts { member, order: None, business_key })
             }
@@ -118,7 +120,10 @@ impl Decoder {
         let member = member(order.member_id)?;
         let id = required("data.order_id", order.order_id.map(|text| text.0), Reason::MissingField)?;
         let Some(amount) = order.amount else {
-            return Err(Rejected::new(Reason::MissingField, "data.amount is missing, expected what was paid"));
+            return Err(Rejected::new(
+                Reason::MissingField,
+                "data.amount is missing, expected what was paid",
+            ));
         };
         let amount = money::amount("data.amount", amount, self.digits)?;
         for (field, raw) in [("data.shipping", order.shipping), ("data.points_paid", order.points_paid)] {
@@ -126,8 +131,7 @@ impl Decoder {
                 money::amount(field, raw, self.digits)?;
             }
         }
-        let currency =
-            required("data.currency", order.currency.map(|text| text.0), Reason::MissingField)?;
+        let currency = required("data.currency", order.currency.map(|text| text.0), Reason::MissingField)?;
         if currency != self.currency.as_str() {
             let shown: String = currency.chars().take(20).collect();
             let detail = format!("data.currency is {shown}, the programme's is {}", self.currency);
@@ -138,7 +142,8 @@ impl Decoder {
             let detail = format!("data.items has {} items, at most {MOST_ITEMS} are allowed", items.len());
             return Err(Rejected::new(Reason::TooLong, detail));
         }
-        let items = items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
+        let items =
+            items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
         let business_key = Some(business_key("order.paid", &member, &id));
         Ok(Facts { member, order: Some(Order { amount, items }), business_key })
     }
@@ -317,4 +322,139 @@ fn fingerprint(kind: &EventType, data: &str) -> u64 {
     hash.update(&[0]);
     hash.update(data.as_bytes());
     hash.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::Header;
+    use crate::types::Coordinates;
+
+    const GOOD: &str = r#"{"specversion":"1.0","id":"e1","source":"shop/web","type":"order.paid","time":"2026-11-22T10:00:00+08:00","data":{"member_id":"m1","order_id":"4711","amount":"120.50","currency":"CNY","items":[{"sku":"a","quantity":2,"price":"60.25"}],"extra":{"kept":true}}}"#;
+
+    fn decoder() -> Decoder {
+        let named = ["order.paid", "member.signed_in", "review.posted", "survey.completed"];
+        Decoder::new(named.map(EventType::from).to_vec(), "CNY", 10_000)
+    }
+
+    fn record(payload: &str, headers: &[(&str, &str)]) -> Record {
+        let header = |(name, value): &(&str, &str)| Header {
+            name: (*name).to_owned(),
+            value: Some(value.as_bytes().to_vec()),
+        };
+        Record {
+            at: Coordinates { topic: "t".into(), partition: 0, offset: 0 },
+            published_ms: None,
+            key: None,
+            payload: Some(payload.as_bytes().to_vec()),
+            headers: headers.iter().map(header).collect(),
+        }
+    }
+
+    fn event(payload: &str, headers: &[(&str, &str)]) -> Event {
+        match decoder().decode(&record(payload, headers)) {
+            Ok(Decoded::Event(event)) => *event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reason(payload: &str) -> Reason {
+        match decoder().decode(&record(payload, &[])) {
+            Err(rejected) => {
+                assert!(!rejected.detail.is_empty());
+                rejected.reason
+            }
+            other => panic!("{payload}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn structured_and_binary_mode_are_the_same_event() {
+        let structured = event(GOOD, &[("content-type", "application/cloudevents+json; charset=utf-8")]);
+        assert_eq!(structured.member.as_str(), "m1");
+        assert_eq!(structured.order.as_ref().unwrap().amount.to_string(), "120.50");
+        assert_eq!(structured.order.as_ref().unwrap().items[0].amount.to_string(), "120.50");
+        assert_eq!(structured.business_key.as_deref(), Some("order.paid 2:m1 4711"));
+        let data = GOOD.split_once(r#""data":"#).unwrap().1.strip_suffix('}').unwrap();
+        let attributes = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", "e1"),
+            ("ce_source", "shop/web"),
+            ("ce_type", "order.paid"),
+            ("ce_time", "2026-11-22T10:00:00+08:00"),
+            ("content-type", "application/json"),
+        ];
+        let binary = event(data, &attributes);
+        assert_eq!(
+            (&binary.id, binary.time, binary.fingerprint),
+            (&structured.id, structured.time, structured.fingerprint)
+        );
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let put = |from: &str, to: &str| {
+            assert!(GOOD.contains(from), "{from}");
+            GOOD.replace(from, to)
+        };
+        for (payload, expected) in [
+            (String::new(), Reason::NotJson),
+            ("{".to_owned(), Reason::NotJson),
+            ("[]".to_owned(), Reason::WrongKind),
+            (put(r#""id":"e1""#, r#""id":7"#), Reason::WrongKind),
+            (put(r#""id":"e1""#, r#""id":" ""#), Reason::NoId),
+            (put(r#""id":"e1","#, ""), Reason::NoId),
+            (put(r#""source":"shop/web","#, ""), Reason::NoSource),
+            (put("shop/web", "shop web"), Reason::WrongKind),
+            (put(r#""type":"order.paid","#, ""), Reason::NoType),
+            (put("order.paid", "order.refunded"), Reason::NotSupportedYet),
+            (put(r#""time":"2026-11-22T10:00:00+08:00","#, ""), Reason::NoTime),
+            (put("2026-11-22T10:00:00+08:00", "2026-11-22"), Reason::BadTime),
+            (put("2026-11-22T10:00:00+08:00", "2026-11-22T10:00:00"), Reason::BadTime),
+            (put("2026-11-22T10:00:00+08:00", "20261122T100000Z"), Reason::BadTime),
+            (put("2026-11-22T10:00:00+08:00", "2026-13-22T10:00:00Z"), Reason::BadTime),
+            (put(r#""member_id":"m1","#, ""), Reason::NoMember),
+            (put(r#""m1""#, r#""""#), Reason::NoMember),
+            (put(r#""m1""#, "1"), Reason::WrongKind),
+            (put("m1", &"m".repeat(LONGEST_ID + 1)), Reason::TooLong),
+            (put(r#""order_id":"4711","#, ""), Reason::MissingField),
+            (put(r#""amount":"120.50","#, ""), Reason::MissingField),
+            (put("120.50", "-0.01"), Reason::BadAmount),
+            (put("120.50", "0.001"), Reason::BadAmount),
+            (put(r#""120.50""#, "1e999"), Reason::BadAmount),
+            (put("CNY", "USD"), Reason::WrongCurrency),
+            (put(r#""quantity":2"#, r#""quantity":-2"#), Reason::BadAmount),
+            (put(r#""quantity":2,"#, ""), Reason::MissingField),
+            (put(r#""sku":"a""#, r#""sku":1"#), Reason::WrongKind),
+            (put(r#"[{"sku""#, r#"{"x":[{"sku""#).replace("}],", "}]},"), Reason::WrongKind),
+            (put(r#""specversion":"1.0""#, r#""specversion":"0.3""#), Reason::WrongKind),
+            (put("\"extra\"", &format!("\"pad\":\"{}\",\"extra\"", "x".repeat(10_000))), Reason::TooLarge),
+        ] {
+            assert_eq!(reason(&payload), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_the_programme_does_not_name_is_skipped_whatever_it_holds() {
+        let other = GOOD.replace("order.paid", "page.viewed").replace("120.50", "-1");
+        assert!(matches!(decoder().decode(&record(&other, &[])), Ok(Decoded::Skipped)));
+    }
+
+    #[test]
+    fn another_payload_has_another_fingerprint_and_another_time_does_not() {
+        let first = event(GOOD, &[]).fingerprint;
+        assert_ne!(first, event(&GOOD.replace("120.50", "120.51"), &[]).fingerprint);
+        assert_eq!(first, event(&GOOD.replace("10:00:00", "11:00:00"), &[]).fingerprint);
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_makes_the_decoder_panic(text in "\\PC{0,200}", cut in 0..GOOD.len(), with in "\\PC{0,5}") {
+            let _ = decoder().decode(&record(&text, &[]));
+            let changed = format!("{}{with}{}", &GOOD[..cut], &GOOD[cut..]);
+            let _ = decoder().decode(&record(&changed, &[]));
+        }
+    }
 }

@@ -11,8 +11,8 @@ const LARGEST: i64 = 1_000_000_000_000_000;
 /// Digits after the point that a currency has (ISO 4217).
 pub fn minor_digits(currency: &str) -> u32 {
     match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI"
+        | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         "CLF" | "UYW" => 4,
         _ => 2,
@@ -30,7 +30,8 @@ pub fn amount(field: &str, raw: &RawValue, digits: u32) -> Result<Decimal, Rejec
         Some(b'"') => text.trim_matches('"'),
         Some(b'0'..=b'9' | b'-') => text,
         _ => {
-            let detail = format!("{field} is {}, expected a number such as 19.90 or \"19.90\"", kind_of(text));
+            let detail =
+                format!("{field} is {}, expected a number such as 19.90 or \"19.90\"", kind_of(text));
             return Err(Rejected::new(Reason::WrongKind, detail));
         }
     };

@@ -11,7 +11,7 @@ use crate::lane::status::LaneStatus;
 
 /// A lane that has not turned for so long hangs: it turns at least once in `batch.max_wait`, and at
 /// every try while it waits for Redis or Kafka.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+const HANGS_AFTER: Duration = Duration::from_mins(1);
 
 /// Whether the lanes turn. Whether Redis and Kafka answer is no matter here: a restart would not help.
 #[utoipa::path(

@@ -29,7 +29,7 @@ struct Shop {
 
 impl Shop {
     fn new() -> Self {
-        let settings = StoreSettings { buckets: BUCKETS.0, dedupe_window: Duration::from_secs(60) };
+        let settings = StoreSettings { buckets: BUCKETS.0, dedupe_window: Duration::from_mins(1) };
         Self { store: MemoryStore::new(settings), away: Arc::default(), probes: Arc::default() }
     }
 

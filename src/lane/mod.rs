@@ -280,7 +280,10 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.ranges_unsaved = true;
         self.note_published();
         tally.count(&self.metrics, &self.settings.programme);
-        self.metrics.accounts_cached.with_label_values(&[&self.status.name]).set(self.cache.len() as i64);
+        self.metrics
+            .accounts_cached
+            .with_label_values(&[&self.status.name])
+            .set(i64::try_from(self.cache.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -334,7 +337,9 @@ impl<L: Log, S: Store> Lane<L, S> {
     fn backoff(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let millis = 50_u64 << self.failures.min(7).saturating_sub(1);
-        let jitter = xxhash_rust::xxh3::xxh3_64_with_seed(self.status.name.as_bytes(), u64::from(self.failures)) % millis;
+        let jitter =
+            xxhash_rust::xxh3::xxh3_64_with_seed(self.status.name.as_bytes(), u64::from(self.failures))
+                % millis;
         Duration::from_millis((millis + jitter / 2).min(5_000))
     }
 

@@ -84,11 +84,6 @@ impl Positions {
     pub fn is_past(&self, partition: &TopicPartition, offset: i64) -> bool {
         self.owned.get(partition).and_then(|owned| owned.next).is_some_and(|next| offset < next)
     }
-
-    /// How many partitions the lane owns.
-    pub fn len(&self) -> usize {
-        self.owned.len()
-    }
 }
 
 /// The range that a committed offset's metadata speaks of: processed without a gap up to the offset.

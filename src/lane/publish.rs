@@ -23,7 +23,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             Err(LogError::Abortable(why)) => {
                 tracing::warn!(lane = %self.status.name, why, "the transaction is aborted; the batch will be read again");
                 self.metrics.transactions.with_label_values(&["aborted"]).inc();
-                match self.try_again(|log| log.abort()) {
+                match self.try_again(super::super::log::Log::abort) {
                     Ok(()) => {}
                     Err(LogError::ProducerLost(_) | LogError::Abortable(_) | LogError::Retriable(_)) => {
                         self.replace_producer()?;
@@ -44,10 +44,10 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     /// One transaction. The consumer is not polled in here, so that no rebalance runs inside it.
     pub(super) fn transact(&mut self, records: &[OutRecord], positions: &[Position]) -> Result<(), LogError> {
-        self.try_again(|log| log.begin())?;
+        self.try_again(super::super::log::Log::begin)?;
         self.try_again(|log| log.send(records))?;
         self.try_again(|log| log.send_offsets(positions))?;
-        self.try_again(|log| log.commit())
+        self.try_again(super::super::log::Log::commit)
     }
 
     /// The same call again while that may help, then the last error.

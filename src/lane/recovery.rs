@@ -32,7 +32,10 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.status.assigned(assigned.len());
         self.status.kafka_is_up(&self.metrics);
         self.status.set_caught_up(false);
-        self.metrics.partitions.with_label_values(&[&self.status.name]).set(assigned.len() as i64);
+        self.metrics
+            .partitions
+            .with_label_values(&[&self.status.name])
+            .set(i64::try_from(assigned.len()).unwrap_or(i64::MAX));
         tracing::info!(lane = %self.status.name, partitions = assigned.len(), "assigned");
         Ok(())
     }
@@ -94,7 +97,8 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut records = Vec::new();
         let mut done: Vec<(TopicPartition, OffsetRange)> = Vec::new();
         for (bucket, key) in stranded {
-            let found = assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
+            let found =
+                assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
             let Some((assigned, ranges)) = found else { continue };
             let Some(blob) = self.ask_store(|store| store.outbox_entry(*bucket, key))? else { continue };
             let unpublished = outbox::read(&blob).map_err(LaneError::Unreadable)?;
@@ -127,5 +131,8 @@ impl<L: Log, S: Store> Lane<L, S> {
 
 /// The first offset that will be delivered.
 fn start(assigned: &Assigned) -> i64 {
-    assigned.committed.as_ref().map_or(assigned.low_watermark, |(next, _)| (*next).max(assigned.low_watermark))
+    assigned
+        .committed
+        .as_ref()
+        .map_or(assigned.low_watermark, |(next, _)| (*next).max(assigned.low_watermark))
 }

@@ -41,7 +41,8 @@ impl Tally {
     pub(super) fn applied(&mut self, applied: &Applied) {
         match &applied.change {
             Change::Entry(entry) => {
-                let Points(points) = if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
+                let Points(points) =
+                    if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
                 let name = entry.by.name();
                 match self.points.get_mut(&(name.to_owned(), entry.kind)) {
                     Some(sum) => *sum = sum.saturating_add(points),

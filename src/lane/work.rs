@@ -98,13 +98,7 @@ fn event(batch: &[Delivered], at: usize) -> Option<(&Event, &Record)> {
 
 impl BucketWork {
     fn new(bucket: Bucket) -> Self {
-        Self {
-            bucket,
-            events: Vec::new(),
-            accounts: HashMap::new(),
-            known: None,
-            verdicts: Vec::new(),
-        }
+        Self { bucket, events: Vec::new(), accounts: HashMap::new(), known: None, verdicts: Vec::new() }
     }
 
     /// Decides every event of the bucket, in order, and evolves the accounts.
@@ -295,14 +289,11 @@ impl<L: Log, S: Store> Lane<L, S> {
             for &at in &work.events {
                 let Some((event, _)) = event(batch, at) else { continue };
                 if let Slot::Vacant(slot) = work.accounts.entry(event.member.clone()) {
-                    match self.cache.remove(&event.member) {
-                        Some((_, account)) => {
-                            slot.insert(Held::stored(account));
-                        }
-                        None => {
-                            members.push(event.member.clone());
-                            slot.insert(Held::stored(Account::new(event.member.clone())));
-                        }
+                    if let Some((_, account)) = self.cache.remove(&event.member) {
+                        slot.insert(Held::stored(account));
+                    } else {
+                        members.push(event.member.clone());
+                        slot.insert(Held::stored(Account::new(event.member.clone())));
                     }
                 }
             }
@@ -323,7 +314,12 @@ impl<L: Log, S: Store> Lane<L, S> {
         Ok(())
     }
 
-    fn take_in(&mut self, work: &mut BucketWork, wanted: LoadBucket, loaded: LoadedBucket) -> Result<(), Left> {
+    fn take_in(
+        &mut self,
+        work: &mut BucketWork,
+        wanted: LoadBucket,
+        loaded: LoadedBucket,
+    ) -> Result<(), Left> {
         for (member, json) in wanted.members.into_iter().zip(loaded.accounts) {
             let Some(json) = json else { continue };
             let account = Account::from_json(&json).map_err(|error| {
@@ -483,7 +479,8 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     /// The record byte for byte, with headers that say where from and why.
     fn dead_letter(&self, record: &Record, rejected: &Rejected) -> OutRecord {
-        let header = |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
+        let header =
+            |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
         let mut headers = record.headers.clone();
         headers.extend([
             header("accrual-reason", rejected.reason.as_str().to_owned()),
@@ -503,8 +500,9 @@ impl<L: Log, S: Store> Lane<L, S> {
 
 /// Every receipt that could tell that one of these events counted before.
 fn receipt_keys(batch: &[Delivered], events: &[usize]) -> Vec<ReceiptKey> {
-    let keys = events.iter().filter_map(|&at| event(batch, at)).flat_map(|(event, _)| {
-        event.business_key.iter().cloned().chain([event.receipt_key()])
-    });
+    let keys = events
+        .iter()
+        .filter_map(|&at| event(batch, at))
+        .flat_map(|(event, _)| event.business_key.iter().cloned().chain([event.receipt_key()]));
     keys.collect()
 }

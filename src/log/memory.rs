@@ -68,7 +68,7 @@ impl MemoryBroker {
         i64::try_from(log.len()).unwrap_or(i64::MAX) - 1
     }
 
-    /// Every committed record of a topic, in order: what a read_committed reader sees.
+    /// Every committed record of a topic, in order: what a `read_committed` reader sees.
     pub fn read(&self, topic: &TopicName) -> Vec<OutRecord> {
         let state = self.lock();
         let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
@@ -97,7 +97,9 @@ impl MemoryBroker {
     pub fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, i64> {
         let state = self.lock();
         let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
-        partitions.map(|(partition, log)| (partition.clone(), log.len() as i64)).collect()
+        partitions
+            .map(|(partition, log)| (partition.clone(), i64::try_from(log.len()).unwrap_or(i64::MAX)))
+            .collect()
     }
 
     /// Retention takes what lies below an offset.
@@ -201,9 +203,9 @@ struct Transaction {
 impl MemoryLog {
     fn assignment(&mut self) -> Result<Vec<Assigned>, LogError> {
         let mut state = self.broker.lock();
-        if !state.members.contains_key(&self.member) {
+        if let std::collections::btree_map::Entry::Vacant(e) = state.members.entry(self.member) {
             // The group had given this member up; it joins again.
-            state.members.insert(self.member, Vec::new());
+            e.insert(Vec::new());
             state.rebalance(&self.topic);
         }
         let mine = state.members.get(&self.member);

@@ -39,7 +39,7 @@ pub const MAX_DEPTH: usize = 32;
 /// How many `exists`, `map` … may stand within each other.
 pub const MAX_LOOPS: usize = 2;
 
-/// How many steps an evaluation may take, some 1 ms. A step is a node of the condition, or some
+/// How many steps an evaluation may take, a few milliseconds. A step is a node of the condition, or some
 /// characters of a text that is searched or joined.
 pub const MAX_STEPS: u32 = 100_000;
 

@@ -36,7 +36,9 @@ pub(super) fn cut(
     for limit in &rule.limits {
         let (times, paid) = account.used(&rule.id, limit.per, day);
         match limit.most {
-            Most::Times(most) if times >= most => return Cut { paid: Points::ZERO, why: Some(Why::LimitTimes) },
+            Most::Times(most) if times >= most => {
+                return Cut { paid: Points::ZERO, why: Some(Why::LimitTimes) };
+            }
             Most::Points(most) => {
                 let left = Points(most.0.saturating_sub(paid.0).max(0));
                 if left < cut.paid {

@@ -47,12 +47,7 @@ pub fn apply(
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
     account.evolve(&change, retention)?;
-    Ok(Applied {
-        change,
-        version: account.version,
-        available: account.available,
-        pending: account.pending,
-    })
+    Ok(Applied { change, version: account.version, available: account.available, pending: account.pending })
 }
 
 /// The entries that an event makes: the base of each rule, then what the tier pays more on it.
@@ -156,3 +151,6 @@ impl Draft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{SchemaFile, file, set_type};
 use crate::event::decode::{LONGEST_ID, MOST_ITEMS};
 
-/// A CloudEvent 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
+/// A `CloudEvent` 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
 /// the payload is `data` alone. Other attributes and fields are allowed.
 #[derive(JsonSchema)]
 struct Envelope<D> {
@@ -30,7 +30,7 @@ struct Envelope<D> {
     data: D,
 }
 
-/// An order was paid; it counts once however often it is said.
+/// An order was paid; for its member it counts once however often it is said.
 #[derive(JsonSchema)]
 struct OrderPaid {
     member_id: Id,
@@ -67,7 +67,7 @@ struct SignedIn {
     member_id: Id,
 }
 
-/// A member wrote a review; it counts once however often it is said.
+/// A member wrote a review; for them it counts once however often it is said.
 #[derive(JsonSchema)]
 struct ReviewPosted {
     member_id: Id,

@@ -69,29 +69,14 @@ impl BucketState {
     }
 
     fn load(&self, wanted: &LoadBucket) -> LoadedBucket {
-        let accounts = wanted
-            .members
-            .iter()
-            .map(|member| self.accounts.get(member).cloned())
-            .collect();
+        let accounts = wanted.members.iter().map(|member| self.accounts.get(member).cloned()).collect();
         if wanted.receipts.is_empty() {
-            return LoadedBucket {
-                accounts,
-                ..LoadedBucket::default()
-            };
+            return LoadedBucket { accounts, ..LoadedBucket::default() };
         }
         LoadedBucket {
             accounts,
-            receipts: wanted
-                .receipts
-                .iter()
-                .map(|key| self.receipt(key).cloned())
-                .collect(),
-            outbox: self
-                .outbox
-                .iter()
-                .map(|(key, blob)| (key.clone(), blob.clone()))
-                .collect(),
+            receipts: wanted.receipts.iter().map(|key| self.receipt(key).cloned()).collect(),
+            outbox: self.outbox.iter().map(|(key, blob)| (key.clone(), blob.clone())).collect(),
         }
     }
 
@@ -99,12 +84,10 @@ impl BucketState {
         for key in &wanted.published {
             self.outbox.remove(key);
         }
-        let stale = wanted.accounts.iter().any(|write| {
-            !holds_version(
-                self.accounts.get(&write.member).map(Vec::as_slice),
-                write.expected,
-            )
-        });
+        let stale = wanted
+            .accounts
+            .iter()
+            .any(|write| !holds_version(self.accounts.get(&write.member).map(Vec::as_slice), write.expected));
         if stale || wanted.receipts.iter().any(|(key, _)| self.receipt(key).is_some()) {
             return Committed::Refused;
         }
@@ -142,16 +125,9 @@ impl MemoryStore {
     }
 
     fn with_clock(settings: StoreSettings, clock: Clock) -> Self {
-        let state = State {
-            settings,
-            clock,
-            buckets: BTreeMap::new(),
-            sources: BTreeMap::new(),
-            deployment: None,
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state =
+            State { settings, clock, buckets: BTreeMap::new(), sources: BTreeMap::new(), deployment: None };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Lets time pass for every handle. A running clock stands still from then on.
@@ -171,9 +147,7 @@ impl MemoryStore {
     pub fn accounts(&self) -> BTreeMap<MemberId, Vec<u8>> {
         let state = self.lock();
         let accounts = state.buckets.values().flat_map(|bucket| &bucket.accounts);
-        accounts
-            .map(|(member, json)| (member.clone(), json.clone()))
-            .collect()
+        accounts.map(|(member, json)| (member.clone(), json.clone())).collect()
     }
 
     /// Every receipt that would be found now, by bucket and key.
@@ -222,21 +196,14 @@ impl Store for MemoryStore {
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
         let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let state = self.lock();
-        let every = state
-            .buckets
-            .iter()
-            .flat_map(|(number, bucket)| bucket.outbox.keys().map(|key| (*number, key)));
+        let every =
+            state.buckets.iter().flat_map(|(number, bucket)| bucket.outbox.keys().map(|key| (*number, key)));
         let of_these = every.filter(|(_, key)| wanted.contains(&key.partition));
         Ok(of_these.map(|(bucket, key)| (bucket, key.clone())).collect())
     }
 
     fn outbox_entry(&mut self, bucket: Bucket, key: &OutboxKey) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .lock()
-            .buckets
-            .get(&bucket)
-            .and_then(|bucket| bucket.outbox.get(key))
-            .cloned())
+        Ok(self.lock().buckets.get(&bucket).and_then(|bucket| bucket.outbox.get(key)).cloned())
     }
 
     fn clear_outbox(&mut self, published: &[(Bucket, OutboxKey)]) -> Result<(), StoreError> {
@@ -264,11 +231,7 @@ impl Store for MemoryStore {
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
-        Ok(self
-            .lock()
-            .deployment
-            .get_or_insert_with(|| wanted.clone())
-            .clone())
+        Ok(self.lock().deployment.get_or_insert_with(|| wanted.clone()).clone())
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

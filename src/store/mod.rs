@@ -69,11 +69,7 @@ impl OutboxKey {
     pub fn parse(text: &str) -> Option<Self> {
         let (rest, last) = text.rsplit_once('/')?;
         let first = Coordinates::parse(rest)?;
-        Some(Self {
-            partition: first.topic_partition(),
-            first: first.offset,
-            last: last.parse().ok()?,
-        })
+        Some(Self { partition: first.topic_partition(), first: first.offset, last: last.parse().ok()? })
     }
 }
 
@@ -270,14 +266,8 @@ mod tests {
 
     #[test]
     fn outbox_keys_are_read_back_as_written() {
-        let key = OutboxKey {
-            partition: TopicPartition {
-                topic: "a/b".into(),
-                partition: 2,
-            },
-            first: 5,
-            last: 9,
-        };
+        let key =
+            OutboxKey { partition: TopicPartition { topic: "a/b".into(), partition: 2 }, first: 5, last: 9 };
         assert_eq!(OutboxKey::parse(&key.to_string()), Some(key));
         assert_eq!(OutboxKey::parse("a/b/c"), None);
     }

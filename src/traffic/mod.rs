@@ -98,7 +98,7 @@ pub struct Sent<'a> {
     pub topic: ShopTopic,
     /// The member: the key.
     pub key: &'a str,
-    /// The record's value, a CloudEvent in structured mode unless it is broken.
+    /// The record's value, a `CloudEvent` in structured mode unless it is broken.
     pub payload: &'a [u8],
     /// What it is.
     pub nature: Nature,

@@ -65,7 +65,7 @@ pub fn produce<'a>(topic: &str, records: impl IntoIterator<Item = (&'a str, &'a 
     producer.flush(PATIENCE).unwrap();
 }
 
-/// All that a read_committed reader sees of a topic, from its start.
+/// All that a `read_committed` reader sees of a topic, from its start.
 pub fn read(topic: &str) -> Vec<Read> {
     let reader: BaseConsumer = config()
         .set("group.id", "end-to-end-reader")
@@ -92,7 +92,9 @@ pub fn read(topic: &str) -> Vec<Read> {
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().unwrap_or_default().to_vec(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
-                    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                    let text = |value: Option<&[u8]>| {
+                        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+                    };
                     headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
                 }),
             }),

@@ -1,5 +1,13 @@
 //! The real binary on a real Kafka and a real Redis, as a user runs it. `./test` brings both up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 mod broker;
 mod shop;
 mod worker;
@@ -41,14 +49,23 @@ fn ledger(awards: &[Value]) -> BTreeMap<String, i64> {
 #[test]
 fn real_orders_over_partitions_and_lanes_equal_a_plain_computation() {
     let shop = Shop::open("cdnow", PLAIN, 4);
-    let sample = std::env::var("ACCRUAL_TEST_ORDERS").unwrap_or_else(|_| "../shared/data/cdnow-sample.jsonl".to_owned());
+    let sample = std::env::var("ACCRUAL_TEST_ORDERS")
+        .unwrap_or_else(|_| "../shared/data/cdnow-sample.jsonl".to_owned());
     // The orders are public research data that is not shipped with the project; without them the
     // same is tested on made orders.
     let lines: Vec<String> = match std::fs::read_to_string(&sample) {
         Ok(text) => text.lines().map(str::to_owned).collect(),
         Err(error) => {
             println!("{sample}: {error}; testing with made orders instead");
-            (0..3_000).map(|n| order(&format!("o{n}"), &format!("m{:05}", n % 700), &format!("{}.{:02}", n % 150, n % 100))).collect()
+            (0..3_000)
+                .map(|n| {
+                    order(
+                        &format!("o{n}"),
+                        &format!("m{:05}", n % 700),
+                        &format!("{}.{:02}", n % 150, n % 100),
+                    )
+                })
+                .collect()
         }
     };
     let mut expected: BTreeMap<String, i64> = BTreeMap::new();
@@ -58,7 +75,8 @@ fn real_orders_over_partitions_and_lanes_equal_a_plain_computation() {
         let member = shop.member(event["data"]["member_id"].as_str().unwrap());
         event["data"]["member_id"] = member.clone().into();
         // Whole dollars, told from the text alone.
-        let whole: i64 = event["data"]["amount"].as_str().unwrap().split('.').next().unwrap().parse().unwrap();
+        let whole: i64 =
+            event["data"]["amount"].as_str().unwrap().split('.').next().unwrap().parse().unwrap();
         *expected.entry(member).or_default() += whole;
         records.push((event["data"]["order_id"].as_str().unwrap().to_owned(), event.to_string()));
     }
@@ -112,7 +130,10 @@ fn a_worker_killed_again_and_again_neither_loses_nor_repeats_a_point() {
         // Few members over all partitions, so that two lanes meet on each.
         let member = shop.member(&format!("m{}", number % 97));
         *expected.entry(member.clone()).or_default() += i64::from(number % 50);
-        records.push((format!("{number}"), order(&format!("o{number}"), &member, &format!("{}.99", number % 50))));
+        records.push((
+            format!("{number}"),
+            order(&format!("o{number}"), &member, &format!("{}.99", number % 50)),
+        ));
     }
     shop.produce_keyed(&records);
     for round in 0..6_u64 {
@@ -166,10 +187,14 @@ fn what_upstream_repeats_counts_once_and_what_it_breaks_becomes_a_dead_letter() 
         ("wrong_kind", paid.replace(r#""10.50""#, "[10.5]")),
         ("conflicting_duplicate", conflicting),
         ("not_supported_yet", paid.replace("order.paid", "order.refunded")),
-        ("too_large", paid.replace("\"specversion\"", &format!("\"pad\":\"{}\",\"specversion\"", "x".repeat(70_000)))),
+        (
+            "too_large",
+            paid.replace("\"specversion\"", &format!("\"pad\":\"{}\",\"specversion\"", "x".repeat(70_000))),
+        ),
     ];
     // One key, so that all come in this order.
-    let mut records = vec![("k".to_owned(), paid.clone()), ("k".to_owned(), paid.clone()), ("k".to_owned(), other_id)];
+    let mut records =
+        vec![("k".to_owned(), paid.clone()), ("k".to_owned(), paid.clone()), ("k".to_owned(), other_id)];
     records.push(("k".to_owned(), paid.replace("order.paid", "page.viewed")));
     records.extend(broken.iter().map(|(_, payload)| ("k".to_owned(), payload.clone())));
     records.push(("k".to_owned(), sign_in("s1", &member, "2026-11-22T23:59:59Z")));
@@ -178,10 +203,8 @@ fn what_upstream_repeats_counts_once_and_what_it_breaks_becomes_a_dead_letter() 
     shop.work_off();
 
     let letters = shop.dead_letters();
-    let mut found: Vec<(String, Vec<u8>)> = letters
-        .iter()
-        .map(|letter| (letter.header("accrual-reason"), letter.payload.clone()))
-        .collect();
+    let mut found: Vec<(String, Vec<u8>)> =
+        letters.iter().map(|letter| (letter.header("accrual-reason"), letter.payload.clone())).collect();
     let mut expected: Vec<(String, Vec<u8>)> =
         broken.iter().map(|(reason, payload)| ((*reason).to_owned(), payload.clone().into_bytes())).collect();
     found.sort();
@@ -224,7 +247,8 @@ fn binary_cloudevents_pay_as_structured_ones_do() {
         ("ce_time", "2026-11-22T10:00:00Z"),
         ("content-type", "application/json"),
     ];
-    let headers: Vec<Header> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let headers: Vec<Header> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     shop.produce_with_headers("k", &data, &headers);
     shop.work_off();
     let awards = shop.awards();
@@ -318,11 +342,18 @@ fn wrong_settings_and_programmes_are_refused_with_all_their_errors_before_anythi
     for expected in ["group.id", "accrual.yaml:2:", "accrual.yaml:3:", "stoer", "store"] {
         assert!(text.contains(expected), "{expected} is not in:\n{text}");
     }
-    let shop = Shop::open("wrong-programme", &PLAIN.replace("per: 1.00", "per: 0").replace("limit: {times: 1,", "limitt: {times: 1,"), 1);
+    let shop = Shop::open(
+        "wrong-programme",
+        &PLAIN.replace("per: 1.00", "per: 0").replace("limit: {times: 1,", "limitt: {times: 1,"),
+        1,
+    );
     let refused = shop.accrual(&["check"]);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{text}");
-    assert!(text.contains("programme.yaml:9:") && text.contains("programme.yaml:10:") && text.contains("limit"), "{text}");
+    assert!(
+        text.contains("programme.yaml:9:") && text.contains("programme.yaml:10:") && text.contains("limit"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -53,7 +53,9 @@ impl Worker {
         let mut known = self.known.lock().unwrap();
         known
             .get_or_insert_with(|| {
-                self.address.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no address in:\n{}", self.log()))
+                self.address
+                    .recv_timeout(PATIENCE)
+                    .unwrap_or_else(|_| panic!("no address in:\n{}", self.log()))
             })
             .clone()
     }

@@ -29,10 +29,15 @@ step() {
 }
 
 # need PROGRAM=PACKAGE…: has the Debian packages of the missing programs installed, or says which they are.
+# A program python:MODULE is a module of Debian's own Python, whatever other Python comes first in PATH.
 need() {
   local missing=() pair log
   for pair; do
-    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    case $pair in
+      python:*) /usr/bin/python3 -c "import $(module="${pair%%=*}"; echo "${module#python:}")" 2>/dev/null && continue ;;
+      *) command -v "${pair%%=*}" >/dev/null && continue ;;
+    esac
+    missing+=("${pair#*=}")
   done
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || die "this needs programs of these Debian packages, by whatever name they go here: ${missing[*]}"

@@ -13,7 +13,10 @@ pub fn audit(world: &World) -> Result<(), String> {
     let topics = outputs();
     let read = |topic| -> Vec<Value> {
         let records = world.broker.read(topic);
-        records.iter().map(|record| serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap()).collect()
+        records
+            .iter()
+            .map(|record| serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap())
+            .collect()
     };
     let awards = read(&topics.awards);
     let tier_changes = read(&topics.tier_changes);
@@ -67,7 +70,8 @@ pub fn audit(world: &World) -> Result<(), String> {
     let mut snapshots: HashMap<String, Value> = HashMap::new();
     for record in read(&topics.accounts) {
         let member = record["subject"].as_str().unwrap().to_owned();
-        let newer = snapshots.get(&member).is_none_or(|held| held["v"].as_u64() <= record["data"]["v"].as_u64());
+        let newer =
+            snapshots.get(&member).is_none_or(|held| held["v"].as_u64() <= record["data"]["v"].as_u64());
         if newer {
             snapshots.insert(member, record["data"].clone());
         }
@@ -96,7 +100,10 @@ pub fn audit(world: &World) -> Result<(), String> {
     // Of an event and its conflicting twin one counts and the other is a dead letter, or, where the
     // order had been paid under another event id before, both are repeats of that order.
     if letters.len() < broken || letters.len() > broken + repeats_of_conflicts(world) + conflicts {
-        return Err(format!("{} dead letters, {broken} broken records, {conflicts} conflicts", letters.len()));
+        return Err(format!(
+            "{} dead letters, {broken} broken records, {conflicts} conflicts",
+            letters.len()
+        ));
     }
 
     // Nothing is left over.

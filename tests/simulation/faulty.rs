@@ -47,7 +47,11 @@ impl Gate {
         self.actions.recv().expect("the scheduler answers")
     }
 
-    fn store<T>(&self, call: &'static str, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn store<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let away = || StoreError::Away(format!("{call}: simulated"));
         match self.ask(call) {
             Action::Proceed => run(),
@@ -64,7 +68,9 @@ impl Gate {
             Action::CrashBefore => Err(LogError::Crash),
             Action::CrashAfter => run().and(Err(LogError::Crash)),
             // What became of a transaction is unknown: the producer must be replaced.
-            Action::LoseReply => run().and_then(|_| Err(LogError::ProducerLost(format!("{call}: simulated")))),
+            Action::LoseReply => {
+                run().and_then(|_| Err(LogError::ProducerLost(format!("{call}: simulated"))))
+            }
             Action::Fail => Err(LogError::Abortable(format!("{call}: simulated"))),
         }
     }

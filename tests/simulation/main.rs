@@ -5,6 +5,14 @@
 //! A failing seed is printed; `ACCRUAL_TEST_SEED=<seed> cargo test --test simulation` runs it alone
 //! and prints its trace.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc
+)]
+
 mod auditor;
 mod faulty;
 mod rng;

@@ -11,10 +11,21 @@ pub struct Sent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {
-    Order { event: String, order: String, member: String, amount: u64 },
-    SignIn { event: String, member: String, day: u32 },
+    Order {
+        event: String,
+        order: String,
+        member: String,
+        amount: u64,
+    },
+    SignIn {
+        event: String,
+        member: String,
+        day: u32,
+    },
     /// An order that came before, under the same event id with another payload.
-    Conflict { event: String },
+    Conflict {
+        event: String,
+    },
     Skipped,
     Broken,
 }
@@ -52,15 +63,23 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
     match rng.below(20) {
         0 => Sent { payload: "{not json".to_owned(), meaning: Meaning::Broken },
         1 => Sent {
-            payload: envelope(&format!("x{number}"), "page.viewed", 1, &format!(r#"{{"member_id":"{member}"}}"#)),
+            payload: envelope(
+                &format!("x{number}"),
+                "page.viewed",
+                1,
+                &format!(r#"{{"member_id":"{member}"}}"#),
+            ),
             meaning: Meaning::Skipped,
         },
         2..8 => {
             let (event, day) = (format!("s{number}"), 1 + rng.below(5) as u32);
-            let payload = envelope(&event, "member.signed_in", day, &format!(r#"{{"member_id":"{member}"}}"#));
+            let payload =
+                envelope(&event, "member.signed_in", day, &format!(r#"{{"member_id":"{member}"}}"#));
             Sent { payload, meaning: Meaning::SignIn { event, member, day } }
         }
-        _ => order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64),
+        _ => {
+            order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64)
+        }
     }
 }
 

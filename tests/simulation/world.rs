@@ -13,9 +13,7 @@ use accrual::lane::{Lane, LaneError, LaneSettings, Outputs};
 use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
-use accrual::programme::{
-    Each, Earn, Level, Limit, Most, Period, Programme, Rounding, Rule, Tiers, Window,
-};
+use accrual::programme::{Each, Earn, Level, Limit, Most, Period, Programme, Rounding, Rule, Tiers, Window};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{StoreError, StoreSettings};
 use accrual::types::{Buckets, Points, TopicName, TopicPartition};
@@ -54,8 +52,11 @@ pub struct World {
     settings: LaneSettings,
     metrics: Metrics,
     lanes: BTreeMap<usize, Running>,
-    signals: (Sender<(usize, Signal)>, Receiver<(usize, Signal)>),
+    signals: Line,
 }
+
+/// What lanes tell the scheduler, each with its number.
+type Line = (Sender<(usize, Signal)>, Receiver<(usize, Signal)>);
 
 struct Running {
     actions: Sender<Action>,
@@ -71,7 +72,7 @@ struct Running {
 }
 
 pub const LANES: usize = 2;
-const WINDOW: Duration = Duration::from_secs(3600);
+const WINDOW: Duration = Duration::from_hours(1);
 
 pub fn inputs() -> TopicName {
     "orders".into()
@@ -104,7 +105,10 @@ fn programme() -> Programme {
         zone: jiff::tz::TimeZone::UTC,
         currency: "EUR".to_owned(),
         rounding: Rounding::Floor,
-        tiers: Some(Tiers { window: Window::Lifetime, levels: vec![level("basic", 0), level("silver", 500)] }),
+        tiers: Some(Tiers {
+            window: Window::Lifetime,
+            levels: vec![level("basic", 0), level("silver", 500)],
+        }),
         rules: vec![
             rule("purchase", "order.paid", Earn::PerAmount { points: Points(1), per }, vec![]),
             rule(
@@ -293,10 +297,7 @@ impl World {
             };
             signals.send((lane, Signal::Ended { crashed })).expect("the scheduler listens");
         });
-        self.lanes.insert(
-            lane,
-            Running { actions, status, member, thread, waits: "", idle: 0, frozen: 0 },
-        );
+        self.lanes.insert(lane, Running { actions, status, member, thread, waits: "", idle: 0, frozen: 0 });
         self.listen(lane);
     }
 

@@ -23,15 +23,9 @@ fn measure_redis_cpu_a_member() {
 
 fn measure(members: usize, receipts: usize) {
     let server = RedisServer::start();
-    let settings = StoreSettings {
-        buckets: BUCKETS,
-        dedupe_window: Duration::from_secs(30 * 24 * 3600),
-    };
+    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: Duration::from_hours(720) };
     let mut store = RedisStore::connect(&server.url(), &settings).unwrap();
-    let partition = TopicPartition {
-        topic: "shop.orders".into(),
-        partition: 0,
-    };
+    let partition = TopicPartition { topic: "shop.orders".into(), partition: 0 };
     // Hashes of receipts are small, and scanned, only in a deployment's first minutes.
     let seen = (0..600)
         .map(|number| (format!("e warm {number}").into(), receipt(&partition, number)))
@@ -95,9 +89,7 @@ fn measure(members: usize, receipts: usize) {
 
     let load = |bucket: u16| LoadBucket {
         bucket: Bucket(bucket),
-        members: (0..members)
-            .map(|member| format!("member-{bucket}-{member:06}").into())
-            .collect(),
+        members: (0..members).map(|member| format!("member-{bucket}-{member:06}").into()).collect(),
         receipts: vec![],
     };
     let wanted: Vec<LoadBucket> = (0..BUCKETS).map(load).collect();
@@ -117,12 +109,7 @@ fn measure(members: usize, receipts: usize) {
 fn cpu_seconds(server: &RedisServer) -> f64 {
     let info = text(&server.command(&["INFO", "cpu"])).unwrap();
     let of = |name: &str| -> f64 {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap()
+        info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
     };
     of("used_cpu_sys:") + of("used_cpu_user:")
 }
@@ -130,13 +117,7 @@ fn cpu_seconds(server: &RedisServer) -> f64 {
 /// Seconds inside EVALSHA.
 fn script_seconds(server: &RedisServer) -> f64 {
     let info = text(&server.command(&["INFO", "commandstats"])).unwrap();
-    let line = info
-        .lines()
-        .find(|line| line.starts_with("cmdstat_evalsha:"))
-        .unwrap();
-    let usec = line
-        .split(',')
-        .find_map(|part| part.strip_prefix("usec="))
-        .unwrap();
+    let line = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    let usec = line.split(',').find_map(|part| part.strip_prefix("usec=")).unwrap();
     usec.parse::<f64>().unwrap() / 1e6
 }

@@ -14,21 +14,11 @@ use crate::support::{RedisCluster, RedisServer};
 const BUCKET: Bucket = Bucket(3);
 
 fn open(url: &str) -> RedisStore {
-    RedisStore::connect(
-        url,
-        &StoreSettings {
-            buckets: BUCKETS,
-            dedupe_window: MONTH,
-        },
-    )
-    .unwrap()
+    RedisStore::connect(url, &StoreSettings { buckets: BUCKETS, dedupe_window: MONTH }).unwrap()
 }
 
 fn partition() -> TopicPartition {
-    TopicPartition {
-        topic: "shop.orders".into(),
-        partition: 0,
-    }
+    TopicPartition { topic: "shop.orders".into(), partition: 0 }
 }
 
 /// A commit that uses every part.
@@ -37,10 +27,7 @@ fn commit(member: &str, expected: u64) -> [CommitBucket; 1] {
     [CommitBucket {
         bucket: BUCKET,
         accounts: vec![write(member, expected)],
-        receipts: vec![(
-            format!("e {member} {expected}").into(),
-            receipt(&partition(), offset),
-        )],
+        receipts: vec![(format!("e {member} {expected}").into(), receipt(&partition(), offset))],
         outbox: vec![(outbox_key(&partition(), offset, offset), b"x".to_vec())],
         published: vec![outbox_key(&partition(), offset - 1, offset - 1)],
     }]
@@ -79,19 +66,14 @@ fn scripts_survive_a_script_flush() {
     let server = RedisServer::start();
     let mut store = open(&server.url());
     for version in 0..3 {
-        assert_eq!(
-            store.commit(&commit("ann", version)).unwrap(),
-            [Committed::Written]
-        );
+        assert_eq!(store.commit(&commit("ann", version)).unwrap(), [Committed::Written]);
         server.command(&["SCRIPT", "FLUSH"]);
         assert_eq!(
             load(&mut store, BUCKET, &["ann"], &["none"]).accounts,
             [Some(account("ann", version + 1))]
         );
         server.command(&["SCRIPT", "FLUSH"]);
-        store
-            .add_processed(&[(partition(), OffsetRange { from: 0, until: 1 })])
-            .unwrap();
+        store.add_processed(&[(partition(), OffsetRange { from: 0, until: 1 })]).unwrap();
         server.command(&["SCRIPT", "FLUSH"]);
     }
 }
@@ -114,21 +96,12 @@ fn a_worker_may_start_before_its_redis_and_outlive_its_restarts() {
     assert_away(store.commit(&commit("ann", 0)));
     assert_away(store.probe());
     server.start_again();
-    assert_eq!(
-        until_back(|| store.commit(&commit("ann", 0))),
-        [Committed::Written]
-    );
+    assert_eq!(until_back(|| store.commit(&commit("ann", 0))), [Committed::Written]);
     server.kill();
     assert_away(store.commit(&commit("ann", 1)));
     server.start_again();
-    assert_eq!(
-        until_back(|| store.commit(&commit("ann", 1))),
-        [Committed::Written]
-    );
-    assert_eq!(
-        load(&mut store, BUCKET, &["ann"], &[]).accounts,
-        [Some(account("ann", 2))]
-    );
+    assert_eq!(until_back(|| store.commit(&commit("ann", 1))), [Committed::Written]);
+    assert_eq!(load(&mut store, BUCKET, &["ann"], &[]).accounts, [Some(account("ann", 2))]);
 }
 
 #[test]
@@ -147,11 +120,7 @@ fn a_server_that_became_a_replica_is_away_until_there_is_a_primary() {
 }
 
 fn load_result(store: &mut dyn Store) -> Result<(), StoreError> {
-    let wanted = LoadBucket {
-        bucket: BUCKET,
-        members: vec!["ann".into()],
-        receipts: vec![],
-    };
+    let wanted = LoadBucket { bucket: BUCKET, members: vec!["ann".into()], receipts: vec![] };
     store.load(&[wanted]).map(|_| ())
 }
 
@@ -223,25 +192,16 @@ fn a_missing_permission_is_broken_and_the_ones_named_are_enough() {
     let server = RedisServer::start();
     server.command(&["ACL", "SETUSER", "joe", "on", ">pw", "~accrual:*", "+@read"]);
     let mut store = open(&format!("redis://joe:pw@127.0.0.1:{}/0", server.port()));
-    let Err(StoreError::Broken(message)) = store.commit(&commit("ann", 0)) else {
-        panic!("not refused")
-    };
+    let Err(StoreError::Broken(message)) = store.commit(&commit("ann", 0)) else { panic!("not refused") };
     let named = message.split('`').nth(1).unwrap();
-    let rule: Vec<&str> = ["ACL", "SETUSER", "joe"]
-        .into_iter()
-        .chain(named.split(' '))
-        .collect();
+    let rule: Vec<&str> = ["ACL", "SETUSER", "joe"].into_iter().chain(named.split(' ')).collect();
     server.command(&["ACL", "SETUSER", "joe", "resetkeys", "-@all"]);
     server.command(&rule);
     use_every_call(&mut store);
 }
 
 fn use_every_call(store: &mut dyn Store) {
-    let deployment = Deployment {
-        buckets: BUCKETS,
-        programme: "shop".into(),
-        timezone: "UTC".into(),
-    };
+    let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     assert_eq!(store.check_deployment(&deployment).unwrap(), deployment);
     store.probe().unwrap();
     assert_eq!(store.commit(&commit("ann", 0)).unwrap(), [Committed::Written]);
@@ -250,9 +210,7 @@ fn use_every_call(store: &mut dyn Store) {
     let entries = store.outbox(&[partition()]).unwrap();
     store.outbox_entry(BUCKET, &entries[0].1).unwrap().unwrap();
     store.clear_outbox(&entries).unwrap();
-    store
-        .add_processed(&[(partition(), OffsetRange { from: 0, until: 1 })])
-        .unwrap();
+    store.add_processed(&[(partition(), OffsetRange { from: 0, until: 1 })]).unwrap();
     store.processed(&[partition()]).unwrap();
 }
 
@@ -284,22 +242,14 @@ fn foreign_content_is_broken_and_never_a_panic() {
     server.command(&["HSET", "accrual:sources", "shop.orders/0", "1-x"]);
     assert_broken(store.processed(&[partition()]), "accrual:sources");
     server.command(&["HSET", "accrual:deployment", "buckets", "many"]);
-    let deployment = Deployment {
-        buckets: BUCKETS,
-        programme: "shop".into(),
-        timezone: "UTC".into(),
-    };
+    let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     assert_broken(store.check_deployment(&deployment), "damaged");
 }
 
 #[test]
 fn a_server_that_may_drop_keys_is_refused() {
     let server = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"]);
-    let deployment = Deployment {
-        buckets: BUCKETS,
-        programme: "shop".into(),
-        timezone: "UTC".into(),
-    };
+    let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     let mut store = open(&server.url());
     assert_broken(store.check_deployment(&deployment), "noeviction");
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
@@ -309,16 +259,9 @@ fn a_server_that_may_drop_keys_is_refused() {
 #[test]
 fn another_dedupe_window_is_refused_because_it_forgets_receipts() {
     let server = RedisServer::start();
-    let deployment = Deployment {
-        buckets: BUCKETS,
-        programme: "shop".into(),
-        timezone: "UTC".into(),
-    };
+    let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     open(&server.url()).check_deployment(&deployment).unwrap();
-    let settings = StoreSettings {
-        buckets: BUCKETS,
-        dedupe_window: MONTH * 2,
-    };
+    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: MONTH * 2 };
     let mut other = RedisStore::connect(&server.url(), &settings).unwrap();
     assert_broken(other.check_deployment(&deployment), "dedupe.window was 2592000 s");
     server.command(&["HSET", "accrual:deployment", "dedupe_window_seconds", "5184000"]);
@@ -356,10 +299,7 @@ fn a_hash_of_receipts_expires_an_hour_after_it_is_last_looked_at() {
     store.commit(&commit("ann", 1)).unwrap();
     let left = text(&server.command(&["TTL", &format!("accrual:{{3}}:receipts:{generation}")])).unwrap();
     let expected = (generation + 2) * MONTH.as_secs() + 3600 - now;
-    assert!(
-        left.parse::<u64>().unwrap().abs_diff(expected) < 30,
-        "{left} s left"
-    );
+    assert!(left.parse::<u64>().unwrap().abs_diff(expected) < 30, "{left} s left");
 }
 
 #[test]
@@ -376,10 +316,7 @@ fn the_last_of_a_url_may_name_a_database() {
 fn a_store_works_on_a_blocking_thread_of_another_runtime_and_is_dropped_anywhere() {
     let server = RedisServer::start();
     let mut store = open(&server.url());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async {
         let used = tokio::task::spawn_blocking(move || {
             store.probe().unwrap();
@@ -394,20 +331,14 @@ fn a_store_works_on_a_blocking_thread_of_another_runtime_and_is_dropped_anywhere
 fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
     let cluster = RedisCluster::start();
     let mut store = open(&cluster.url());
-    let first = [CommitBucket {
-        accounts: vec![write("ann", 0), write("bob", 0)],
-        ..commit("cas", 0)[0].clone()
-    }];
+    let first =
+        [CommitBucket { accounts: vec![write("ann", 0), write("bob", 0)], ..commit("cas", 0)[0].clone() }];
     assert_eq!(store.commit(&first).unwrap(), [Committed::Written]);
 
     let slot = text(&cluster.nodes[0].command(&["CLUSTER", "KEYSLOT", "{3}"])).unwrap();
     let holds = |node: &&RedisServer| node.try_command(&["GET", "accrual:{3}:account:ann"]).is_ok();
     let from = cluster.nodes.iter().find(holds).unwrap();
-    let to = cluster
-        .nodes
-        .iter()
-        .find(|node| node.port() != from.port())
-        .unwrap();
+    let to = cluster.nodes.iter().find(|node| node.port() != from.port()).unwrap();
     let id = |node: &RedisServer| text(&node.command(&["CLUSTER", "MYID"])).unwrap();
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
@@ -421,39 +352,22 @@ fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
     let mut again = commit("cas", 0);
     again[0].accounts = vec![write("ann", 1), write("bob", 1)];
     assert_away(store.commit(&again));
-    let wanted = LoadBucket {
-        bucket: BUCKET,
-        members: vec!["ann".into()],
-        receipts: vec!["e cas 0".into()],
-    };
+    let wanted = LoadBucket { bucket: BUCKET, members: vec!["ann".into()], receipts: vec!["e cas 0".into()] };
     assert_away(store.load(std::slice::from_ref(&wanted)));
     assert_eq!(
-        store
-            .load(&[LoadBucket {
-                bucket: Bucket(4),
-                ..wanted.clone()
-            }])
-            .unwrap()
-            .len(),
+        store.load(&[LoadBucket { bucket: Bucket(4), ..wanted.clone() }]).unwrap().len(),
         1,
         "others work"
     );
 
-    for key in [
-        "accrual:{3}:outbox".to_owned(),
-        format!("accrual:{{3}}:receipts:{}", generation_now()),
-    ] {
+    for key in ["accrual:{3}:outbox".to_owned(), format!("accrual:{{3}}:receipts:{}", generation_now())] {
         migrate(&key);
     }
     for node in [to, from] {
         node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
     }
     let found = until_back(|| store.load(std::slice::from_ref(&wanted)));
-    assert_eq!(
-        found[0].accounts,
-        [Some(account("ann", 1))],
-        "nothing was written in between"
-    );
+    assert_eq!(found[0].accounts, [Some(account("ann", 1))], "nothing was written in between");
     assert!(found[0].receipts[0].is_some());
     assert_eq!(until_back(|| store.commit(&again)), [Committed::Refused]);
 }

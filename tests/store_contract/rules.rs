@@ -13,13 +13,7 @@ const BUCKET: Bucket = Bucket(3);
 
 /// A commit of nothing, to be filled.
 fn commit(bucket: Bucket) -> CommitBucket {
-    CommitBucket {
-        bucket,
-        accounts: vec![],
-        receipts: vec![],
-        outbox: vec![],
-        published: vec![],
-    }
+    CommitBucket { bucket, accounts: vec![], receipts: vec![], outbox: vec![], published: vec![] }
 }
 
 fn commit_one(store: &mut dyn Store, wanted: &CommitBucket) -> Committed {
@@ -52,30 +46,15 @@ pub fn what_is_committed_is_loaded_in_the_order_asked_for(ground: &Ground) {
     };
     assert_eq!(commit_one(&mut *store, &wanted), Committed::Written);
 
-    let found = load(
-        &mut *store,
-        BUCKET,
-        &[&bob, &eve, &ann, &bob],
-        &[&second, "unknown", &first],
-    );
+    let found = load(&mut *store, BUCKET, &[&bob, &eve, &ann, &bob], &[&second, "unknown", &first]);
     assert_eq!(
         found.accounts,
-        [
-            Some(account(&bob, 1)),
-            None,
-            Some(account(&ann, 1)),
-            Some(account(&bob, 1))
-        ]
+        [Some(account(&bob, 1)), None, Some(account(&ann, 1)), Some(account(&bob, 1))]
     );
-    assert_eq!(
-        found.receipts,
-        [Some(receipt(&partition, 9)), None, Some(receipt(&partition, 8))]
-    );
+    assert_eq!(found.receipts, [Some(receipt(&partition, 9)), None, Some(receipt(&partition, 8))]);
     let of_this_test = outbox(&mut *store, BUCKET, &partition);
-    let expected = [
-        (outbox_key(&partition, 5, 5), vec![0, 255]),
-        (outbox_key(&partition, 8, 9), b"two".to_vec()),
-    ];
+    let expected =
+        [(outbox_key(&partition, 5, 5), vec![0, 255]), (outbox_key(&partition, 8, 9), b"two".to_vec())];
     assert_eq!(of_this_test, expected);
 
     let without_receipts = load(&mut *store, BUCKET, &[&eve, &ann], &[]);
@@ -88,10 +67,8 @@ pub fn a_commit_is_all_or_nothing(ground: &Ground) {
     let (ann, bob) = (ground.name("ann"), ground.name("bob"));
     let partition = ground.partition("orders");
     let seen = ground.name("seen");
-    let before = CommitBucket {
-        receipts: vec![(seen.as_str().into(), receipt(&partition, 1))],
-        ..commit(BUCKET)
-    };
+    let before =
+        CommitBucket { receipts: vec![(seen.as_str().into(), receipt(&partition, 1))], ..commit(BUCKET) };
     assert_eq!(commit_one(&mut *store, &before), Committed::Written);
 
     // Each of these is refused for one reason, at the end of what is looked at.
@@ -105,9 +82,7 @@ pub fn a_commit_is_all_or_nothing(ground: &Ground) {
     let mut by_version = whole.clone();
     by_version.accounts[1].expected = 4;
     let mut by_receipt = whole.clone();
-    by_receipt
-        .receipts
-        .push((seen.as_str().into(), receipt(&partition, 2)));
+    by_receipt.receipts.push((seen.as_str().into(), receipt(&partition, 2)));
     for refused in [&by_version, &by_receipt] {
         assert_eq!(commit_one(&mut *store, refused), Committed::Refused);
         let found = load(&mut *store, BUCKET, &[&ann, &bob], &[&fresh, &seen]);
@@ -126,55 +101,27 @@ pub fn a_stale_version_refuses_the_whole_bucket(ground: &Ground) {
         ..commit(BUCKET)
     };
     assert_eq!(commit_one(&mut *one, &both(0)), Committed::Written);
-    assert_eq!(
-        commit_one(&mut *other, &both(0)),
-        Committed::Refused,
-        "an account where none was expected"
-    );
+    assert_eq!(commit_one(&mut *other, &both(0)), Committed::Refused, "an account where none was expected");
     assert_eq!(commit_one(&mut *other, &both(1)), Committed::Written);
-    assert_eq!(
-        commit_one(&mut *one, &both(1)),
-        Committed::Refused,
-        "changed by the other"
-    );
-    assert_eq!(
-        commit_one(&mut *one, &both(3)),
-        Committed::Refused,
-        "a version that never was"
-    );
+    assert_eq!(commit_one(&mut *one, &both(1)), Committed::Refused, "changed by the other");
+    assert_eq!(commit_one(&mut *one, &both(3)), Committed::Refused, "a version that never was");
     let found = load(&mut *one, BUCKET, &[&ann, &bob], &[]).accounts;
     assert_eq!(found, [Some(account(&ann, 2)), Some(account(&bob, 2))]);
-    let absent = CommitBucket {
-        accounts: vec![write(&ground.name("eve"), 1)],
-        ..commit(BUCKET)
-    };
-    assert_eq!(
-        commit_one(&mut *one, &absent),
-        Committed::Refused,
-        "no account where one was expected"
-    );
+    let absent = CommitBucket { accounts: vec![write(&ground.name("eve"), 1)], ..commit(BUCKET) };
+    assert_eq!(commit_one(&mut *one, &absent), Committed::Refused, "no account where one was expected");
 }
 
 pub fn a_version_is_compared_whole_and_not_by_its_first_digits(ground: &Ground) {
     let mut store = ground.open();
     let ann = ground.name("ann");
-    let mut to_12 = CommitBucket {
-        accounts: vec![write(&ann, 0)],
-        ..commit(BUCKET)
-    };
+    let mut to_12 = CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) };
     to_12.accounts[0].json = account(&ann, 12);
     assert_eq!(commit_one(&mut *store, &to_12), Committed::Written);
     for other in [1, 2, 120, 0] {
-        let stale = CommitBucket {
-            accounts: vec![write(&ann, other)],
-            ..commit(BUCKET)
-        };
+        let stale = CommitBucket { accounts: vec![write(&ann, other)], ..commit(BUCKET) };
         assert_eq!(commit_one(&mut *store, &stale), Committed::Refused, "{other}");
     }
-    let right = CommitBucket {
-        accounts: vec![write(&ann, 12)],
-        ..commit(BUCKET)
-    };
+    let right = CommitBucket { accounts: vec![write(&ann, 12)], ..commit(BUCKET) };
     assert_eq!(commit_one(&mut *store, &right), Committed::Written);
 }
 
@@ -185,41 +132,22 @@ pub fn buckets_are_committed_each_by_itself(ground: &Ground) {
         .zip(&members)
         .map(|(number, member)| {
             let expected = u64::from(number == 2);
-            CommitBucket {
-                accounts: vec![write(member, expected)],
-                ..commit(Bucket(number))
-            }
+            CommitBucket { accounts: vec![write(member, expected)], ..commit(Bucket(number)) }
         })
         .collect();
     let outcome = store.commit(&buckets).unwrap();
-    assert_eq!(
-        outcome,
-        [
-            Committed::Written,
-            Committed::Written,
-            Committed::Refused,
-            Committed::Written
-        ]
-    );
+    assert_eq!(outcome, [Committed::Written, Committed::Written, Committed::Refused, Committed::Written]);
     let wanted: Vec<LoadBucket> = (0u16..)
         .zip(&members)
         .map(|(number, member)| LoadBucket {
             bucket: Bucket(number),
             members: vec![member.as_str().into()],
             // Some with receipts and some without: they are read in different ways.
-            receipts: if number % 2 == 0 {
-                vec!["none".into()]
-            } else {
-                vec![]
-            },
+            receipts: if number % 2 == 0 { vec!["none".into()] } else { vec![] },
         })
         .collect();
-    let found: Vec<bool> = store
-        .load(&wanted)
-        .unwrap()
-        .iter()
-        .map(|bucket| bucket.accounts[0].is_some())
-        .collect();
+    let found: Vec<bool> =
+        store.load(&wanted).unwrap().iter().map(|bucket| bucket.accounts[0].is_some()).collect();
     assert_eq!(found, [true, true, false, true]);
 }
 
@@ -261,10 +189,7 @@ pub fn receipts_survive_one_generation_and_vanish_after_two(ground: &Ground) {
     let mut other = ground.open_with(Duration::from_secs(WINDOW));
     let partition = ground.partition("orders");
     for attempt in 0.. {
-        assert!(
-            attempt < 20,
-            "this machine is too busy to look at a generation of {WINDOW} s"
-        );
+        assert!(attempt < 20, "this machine is too busy to look at a generation of {WINDOW} s");
         let event = ground.name("e shop 4711");
         let wanted = CommitBucket {
             receipts: vec![(event.as_str().into(), receipt(&partition, 1))],
@@ -303,11 +228,8 @@ pub fn published_outbox_entries_go_even_on_refusal(ground: &Ground) {
     };
     assert_eq!(commit_one(&mut *store, &before), Committed::Written);
 
-    let refused = CommitBucket {
-        accounts: vec![write(&ann, 0)],
-        published: vec![entry(1).0],
-        ..commit(BUCKET)
-    };
+    let refused =
+        CommitBucket { accounts: vec![write(&ann, 0)], published: vec![entry(1).0], ..commit(BUCKET) };
     assert_eq!(commit_one(&mut *store, &refused), Committed::Refused);
     assert_eq!(outbox(&mut *store, BUCKET, &partition), [entry(2), entry(3)]);
 
@@ -319,15 +241,9 @@ pub fn published_outbox_entries_go_even_on_refusal(ground: &Ground) {
         ..commit(BUCKET)
     };
     assert_eq!(commit_one(&mut *store, &written), Committed::Written);
-    assert_eq!(
-        outbox(&mut *store, BUCKET, &partition),
-        [(entry(3).0, b"new".to_vec())]
-    );
+    assert_eq!(outbox(&mut *store, BUCKET, &partition), [(entry(3).0, b"new".to_vec())]);
 
-    let only_published = CommitBucket {
-        published: vec![entry(3).0],
-        ..commit(BUCKET)
-    };
+    let only_published = CommitBucket { published: vec![entry(3).0], ..commit(BUCKET) };
     assert_eq!(commit_one(&mut *store, &only_published), Committed::Written);
     assert!(outbox(&mut *store, BUCKET, &partition).is_empty());
 }
@@ -350,57 +266,29 @@ pub fn a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outb
     let found = load(&mut *store, BUCKET, &[&ann], &[&event]);
     assert_eq!(found.accounts, [Some(account(&ann, 1))]);
     assert_eq!(found.receipts, [Some(receipt(&partition, 7))]);
-    assert_eq!(
-        outbox(&mut *store, BUCKET, &partition),
-        [(outbox_key(&partition, 7, 7), b"awards".to_vec())]
-    );
+    assert_eq!(outbox(&mut *store, BUCKET, &partition), [(outbox_key(&partition, 7, 7), b"awards".to_vec())]);
 }
 
 pub fn the_outbox_is_listed_by_partition_read_and_cleared(ground: &Ground) {
     let mut store = ground.open();
     // Topics may look like paths, and one may begin as the other does.
     let (mine, other) = (ground.partition("a/b"), ground.partition("a/b/3"));
-    let sibling = TopicPartition {
-        partition: 4,
-        ..mine.clone()
-    };
-    for (bucket, partition, first) in [
-        (5, &mine, 10),
-        (1, &mine, 7),
-        (1, &mine, 2),
-        (1, &other, 1),
-        (5, &sibling, 1),
-    ] {
-        let outbox = vec![(
-            outbox_key(partition, first, first + 1),
-            first.to_string().into_bytes(),
-        )];
+    let sibling = TopicPartition { partition: 4, ..mine.clone() };
+    for (bucket, partition, first) in
+        [(5, &mine, 10), (1, &mine, 7), (1, &mine, 2), (1, &other, 1), (5, &sibling, 1)]
+    {
+        let outbox = vec![(outbox_key(partition, first, first + 1), first.to_string().into_bytes())];
         assert_eq!(
-            commit_one(
-                &mut *store,
-                &CommitBucket {
-                    outbox,
-                    ..commit(Bucket(bucket))
-                }
-            ),
+            commit_one(&mut *store, &CommitBucket { outbox, ..commit(Bucket(bucket)) }),
             Committed::Written
         );
     }
     let of_mine = store.outbox(std::slice::from_ref(&mine)).unwrap();
     let key = |bucket, first| (Bucket(bucket), outbox_key(&mine, first, first + 1));
     assert_eq!(of_mine, [key(1, 2), key(1, 7), key(5, 10)]);
-    assert_eq!(
-        store
-            .outbox(&[mine.clone(), other.clone(), sibling.clone()])
-            .unwrap()
-            .len(),
-        5
-    );
+    assert_eq!(store.outbox(&[mine.clone(), other.clone(), sibling.clone()]).unwrap().len(), 5);
 
-    assert_eq!(
-        store.outbox_entry(Bucket(1), &key(1, 7).1).unwrap(),
-        Some(b"7".to_vec())
-    );
+    assert_eq!(store.outbox_entry(Bucket(1), &key(1, 7).1).unwrap(), Some(b"7".to_vec()));
     assert_eq!(store.outbox_entry(Bucket(2), &key(1, 7).1).unwrap(), None);
     for _repeated in 0..2 {
         store.clear_outbox(&[key(1, 2), key(5, 10)]).unwrap();
@@ -422,19 +310,12 @@ pub fn five_thousand_members_are_committed_and_loaded_in_one_call(ground: &Groun
     let partition = ground.partition("orders");
     let tag = ground.name("");
     let members: Vec<String> = (0..MEMBERS).map(|number| format!("{tag}{number}")).collect();
-    let keys: Vec<ReceiptKey> = (0..2 * MEMBERS)
-        .map(|number| format!("e {tag} {number}").into())
-        .collect();
+    let keys: Vec<ReceiptKey> = (0..2 * MEMBERS).map(|number| format!("e {tag} {number}").into()).collect();
     let entry = |number| outbox_key(&partition, number, number);
     let full = CommitBucket {
         accounts: members.iter().map(|member| write(member, 0)).collect(),
-        receipts: (0..)
-            .zip(&keys)
-            .map(|(number, key)| (key.clone(), receipt(&partition, number)))
-            .collect(),
-        outbox: (0..MEMBERS)
-            .map(|number| (entry(number), vec![b'x'; 200]))
-            .collect(),
+        receipts: (0..).zip(&keys).map(|(number, key)| (key.clone(), receipt(&partition, number))).collect(),
+        outbox: (0..MEMBERS).map(|number| (entry(number), vec![b'x'; 200])).collect(),
         ..commit(BUCKET)
     };
     assert_eq!(commit_one(&mut *store, &full), Committed::Written);
@@ -445,18 +326,8 @@ pub fn five_thousand_members_are_committed_and_loaded_in_one_call(ground: &Groun
         receipts: keys.clone(),
     };
     let found = store.load(std::slice::from_ref(&wanted)).unwrap().pop().unwrap();
-    assert!(
-        found
-            .accounts
-            .iter()
-            .zip(&members)
-            .all(|(found, member)| *found == Some(account(member, 1)))
-    );
-    assert!(
-        (0..)
-            .zip(&found.receipts)
-            .all(|(number, found)| *found == Some(receipt(&partition, number)))
-    );
+    assert!(found.accounts.iter().zip(&members).all(|(found, member)| *found == Some(account(member, 1))));
+    assert!((0..).zip(&found.receipts).all(|(number, found)| *found == Some(receipt(&partition, number))));
     assert_eq!(found.receipts.len(), keys.len());
     assert_eq!(outbox(&mut *store, BUCKET, &partition).len(), 5000);
 
@@ -468,21 +339,13 @@ pub fn five_thousand_members_are_committed_and_loaded_in_one_call(ground: &Groun
     assert_eq!(commit_one(&mut *store, &stale), Committed::Refused);
     let mut seen = full.clone();
     seen.accounts.clear();
-    seen.receipts
-        .iter_mut()
-        .for_each(|(key, _)| *key = format!("{key} new").into());
+    seen.receipts.iter_mut().for_each(|(key, _)| *key = format!("{key} new").into());
     seen.receipts[9999].0 = keys[9999].clone();
     seen.published = (0..MEMBERS).map(entry).collect();
     seen.outbox.clear();
     assert_eq!(commit_one(&mut *store, &seen), Committed::Refused);
-    assert!(
-        outbox(&mut *store, BUCKET, &partition).is_empty(),
-        "what is published went"
-    );
-    assert_eq!(
-        load(&mut *store, BUCKET, &[&members[0]], &[]).accounts,
-        [Some(account(&members[0], 1))]
-    );
+    assert!(outbox(&mut *store, BUCKET, &partition).is_empty(), "what is published went");
+    assert_eq!(load(&mut *store, BUCKET, &[&members[0]], &[]).accounts, [Some(account(&members[0], 1))]);
 }
 
 pub fn members_with_odd_names_are_kept_apart(ground: &Ground) {
@@ -527,17 +390,9 @@ pub fn members_with_odd_names_are_kept_apart(ground: &Ground) {
     let without = load(&mut *store, BUCKET, &names, &[]);
     for (offset, member) in (0i64..).zip(&members) {
         let place = usize::try_from(offset).unwrap();
-        assert_eq!(
-            with_receipts.accounts[place],
-            Some(account(member, 1)),
-            "{member:?}"
-        );
+        assert_eq!(with_receipts.accounts[place], Some(account(member, 1)), "{member:?}");
         assert_eq!(without.accounts[place], Some(account(member, 1)), "{member:?}");
-        assert_eq!(
-            with_receipts.receipts[place],
-            Some(receipt(&partition, offset)),
-            "{member:?}"
-        );
+        assert_eq!(with_receipts.receipts[place], Some(receipt(&partition, offset)), "{member:?}");
     }
 }
 
@@ -548,42 +403,23 @@ fn range(from: i64, until: i64) -> OffsetRange {
 pub fn processed_ranges_that_touch_or_overlap_are_merged(ground: &Ground) {
     let mut store = ground.open();
     let (one, other) = (ground.partition("a/b"), ground.partition("a"));
-    assert_eq!(
-        store.processed(&[one.clone(), other.clone()]).unwrap(),
-        [vec![], vec![]]
-    );
+    assert_eq!(store.processed(&[one.clone(), other.clone()]).unwrap(), [vec![], vec![]]);
     // Beyond 2^32 and beyond 10^15, where numbers are written otherwise by some.
     const FAR: i64 = 4_000_000_000_000_000;
     let steps: [(OffsetRange, &[OffsetRange]); 9] = [
         (range(10, 20), &[range(10, 20)]),
         (range(30, 40), &[range(10, 20), range(30, 40)]),
-        (
-            range(FAR, FAR + 5),
-            &[range(10, 20), range(30, 40), range(FAR, FAR + 5)],
-        ),
-        (
-            range(20, 22),
-            &[range(10, 22), range(30, 40), range(FAR, FAR + 5)],
-        ),
+        (range(FAR, FAR + 5), &[range(10, 20), range(30, 40), range(FAR, FAR + 5)]),
+        (range(20, 22), &[range(10, 22), range(30, 40), range(FAR, FAR + 5)]),
         (range(5, 5), &[range(10, 22), range(30, 40), range(FAR, FAR + 5)]),
-        (
-            range(0, 5),
-            &[range(0, 5), range(10, 22), range(30, 40), range(FAR, FAR + 5)],
-        ),
-        (
-            range(12, 15),
-            &[range(0, 5), range(10, 22), range(30, 40), range(FAR, FAR + 5)],
-        ),
+        (range(0, 5), &[range(0, 5), range(10, 22), range(30, 40), range(FAR, FAR + 5)]),
+        (range(12, 15), &[range(0, 5), range(10, 22), range(30, 40), range(FAR, FAR + 5)]),
         (range(21, 30), &[range(0, 5), range(10, 40), range(FAR, FAR + 5)]),
         (range(4, FAR), &[range(0, FAR + 5)]),
     ];
     for (added, expected) in steps {
         store.add_processed(&[(one.clone(), added)]).unwrap();
-        assert_eq!(
-            store.processed(std::slice::from_ref(&one)).unwrap(),
-            [expected.to_vec()],
-            "{added:?}"
-        );
+        assert_eq!(store.processed(std::slice::from_ref(&one)).unwrap(), [expected.to_vec()], "{added:?}");
     }
     // Several at once, twice the same partition, and in the order asked for.
     store
@@ -593,10 +429,7 @@ pub fn processed_ranges_that_touch_or_overlap_are_merged(ground: &Ground) {
             (other.clone(), range(2, 3)),
         ])
         .unwrap();
-    assert_eq!(
-        store.processed(&[other, one]).unwrap(),
-        [vec![range(1, 3)], vec![range(0, FAR + 5)]]
-    );
+    assert_eq!(store.processed(&[other, one]).unwrap(), [vec![range(1, 3)], vec![range(0, FAR + 5)]]);
 }
 
 pub fn ranges_added_by_two_threads_at_once_are_all_there(ground: &Ground) {
@@ -608,51 +441,27 @@ pub fn ranges_added_by_two_threads_at_once_are_all_there(ground: &Ground) {
             scope.spawn(move || {
                 for number in 0..EACH {
                     let from = 2 * number + thread;
-                    store
-                        .add_processed(&[(partition.clone(), range(from, from + 1))])
-                        .unwrap();
+                    store.add_processed(&[(partition.clone(), range(from, from + 1))]).unwrap();
                 }
             });
         }
     });
-    assert_eq!(
-        ground.open().processed(&[partition]).unwrap(),
-        [vec![range(0, 2 * EACH)]]
-    );
+    assert_eq!(ground.open().processed(&[partition]).unwrap(), [vec![range(0, 2 * EACH)]]);
 }
 
 pub fn nothing_asked_is_nothing_answered(ground: &Ground) {
     let mut store = ground.open();
     assert!(store.load(&[]).unwrap().is_empty());
     assert!(store.commit(&[]).unwrap().is_empty());
-    let empty = || LoadBucket {
-        bucket: BUCKET,
-        members: vec![],
-        receipts: vec![],
-    };
+    let empty = || LoadBucket { bucket: BUCKET, members: vec![], receipts: vec![] };
     let ann = ground.name("ann");
     assert_eq!(
-        commit_one(
-            &mut *store,
-            &CommitBucket {
-                accounts: vec![write(&ann, 0)],
-                ..commit(BUCKET)
-            }
-        ),
+        commit_one(&mut *store, &CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) }),
         Committed::Written
     );
-    let one = LoadBucket {
-        members: vec![ann.as_str().into()],
-        ..empty()
-    };
+    let one = LoadBucket { members: vec![ann.as_str().into()], ..empty() };
     let found = store.load(&[empty(), one, empty()]).unwrap();
-    assert_eq!(
-        found
-            .iter()
-            .map(|bucket| bucket.accounts.len())
-            .collect::<Vec<_>>(),
-        [0, 1, 0]
-    );
+    assert_eq!(found.iter().map(|bucket| bucket.accounts.len()).collect::<Vec<_>>(), [0, 1, 0]);
     assert_eq!(found[1].accounts, [Some(account(&ann, 1))]);
     assert_eq!(commit_one(&mut *store, &commit(BUCKET)), Committed::Written);
     assert!(store.outbox(&[]).unwrap().is_empty());
@@ -666,21 +475,9 @@ pub fn a_store_can_be_probed(ground: &Ground) {
 }
 
 pub fn a_deployment_is_written_down_once_and_told_to_all(ground: &Ground) {
-    let first = Deployment {
-        buckets: 8,
-        programme: "shop".into(),
-        timezone: "Asia/Shanghai".into(),
-    };
-    let other = Deployment {
-        buckets: 128,
-        programme: "shop two".into(),
-        timezone: "UTC".into(),
-    };
+    let first = Deployment { buckets: 8, programme: "shop".into(), timezone: "Asia/Shanghai".into() };
+    let other = Deployment { buckets: 128, programme: "shop two".into(), timezone: "UTC".into() };
     assert_eq!(ground.open().check_deployment(&first).unwrap(), first);
-    assert_eq!(
-        ground.open().check_deployment(&other).unwrap(),
-        first,
-        "the mismatch is told"
-    );
+    assert_eq!(ground.open().check_deployment(&other).unwrap(), first, "the mismatch is told");
     assert_eq!(ground.open().check_deployment(&first).unwrap(), first);
 }

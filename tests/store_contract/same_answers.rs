@@ -33,19 +33,13 @@ impl Model {
         let seen = |(b, k, _, time): &&(Bucket, ReceiptKey, Receipt, u64)| {
             *b == bucket && k == key && time / WINDOW >= oldest
         };
-        self.receipts
-            .iter()
-            .rfind(seen)
-            .map(|(_, _, receipt, _)| receipt.clone())
+        self.receipts.iter().rfind(seen).map(|(_, _, receipt, _)| receipt.clone())
     }
 
     fn load(&self, wanted: &LoadBucket) -> LoadedBucket {
         let account = |member: &str| self.accounts.get(&(wanted.bucket, member.to_owned()));
-        let mut outbox: Vec<_> = self
-            .outbox
-            .iter()
-            .filter(|(bucket, _, _)| *bucket == wanted.bucket)
-            .collect();
+        let mut outbox: Vec<_> =
+            self.outbox.iter().filter(|(bucket, _, _)| *bucket == wanted.bucket).collect();
         outbox.sort_by_key(|(_, key, _)| key);
         LoadedBucket {
             accounts: wanted
@@ -53,50 +47,30 @@ impl Model {
                 .iter()
                 .map(|m| account(m.as_str()).map(|(_, json)| json.clone()))
                 .collect(),
-            receipts: wanted
-                .receipts
-                .iter()
-                .map(|key| self.receipt(wanted.bucket, key))
-                .collect(),
+            receipts: wanted.receipts.iter().map(|key| self.receipt(wanted.bucket, key)).collect(),
             outbox: if wanted.receipts.is_empty() {
                 vec![]
             } else {
-                outbox
-                    .into_iter()
-                    .map(|(_, key, blob)| (key.clone(), blob.clone()))
-                    .collect()
+                outbox.into_iter().map(|(_, key, blob)| (key.clone(), blob.clone())).collect()
             },
         }
     }
 
     fn commit(&mut self, wanted: &CommitBucket) -> Committed {
         let bucket = wanted.bucket;
-        self.outbox
-            .retain(|(b, key, _)| *b != bucket || !wanted.published.contains(key));
-        let version = |member: &str| {
-            self.accounts
-                .get(&(bucket, member.to_owned()))
-                .map_or(0, |(v, _)| *v)
-        };
-        if wanted
-            .accounts
-            .iter()
-            .any(|write| version(write.member.as_str()) != write.expected)
-            || wanted
-                .receipts
-                .iter()
-                .any(|(key, _)| self.receipt(bucket, key).is_some())
+        self.outbox.retain(|(b, key, _)| *b != bucket || !wanted.published.contains(key));
+        let version = |member: &str| self.accounts.get(&(bucket, member.to_owned())).map_or(0, |(v, _)| *v);
+        if wanted.accounts.iter().any(|write| version(write.member.as_str()) != write.expected)
+            || wanted.receipts.iter().any(|(key, _)| self.receipt(bucket, key).is_some())
         {
             return Committed::Refused;
         }
         for write in &wanted.accounts {
             let key = (bucket, write.member.as_str().to_owned());
-            self.accounts
-                .insert(key, (write.expected + 1, write.json.clone()));
+            self.accounts.insert(key, (write.expected + 1, write.json.clone()));
         }
         for (key, receipt) in &wanted.receipts {
-            self.receipts
-                .push((bucket, key.clone(), receipt.clone(), self.now));
+            self.receipts.push((bucket, key.clone(), receipt.clone(), self.now));
         }
         for (key, blob) in &wanted.outbox {
             self.outbox.retain(|(b, k, _)| (*b, k) != (bucket, key));
@@ -106,10 +80,7 @@ impl Model {
     }
 
     fn outbox(&self, partitions: &[TopicPartition]) -> Vec<(Bucket, OutboxKey)> {
-        let wanted = self
-            .outbox
-            .iter()
-            .filter(|(_, key, _)| partitions.contains(&key.partition));
+        let wanted = self.outbox.iter().filter(|(_, key, _)| partitions.contains(&key.partition));
         let mut found: Vec<_> = wanted.map(|(bucket, key, _)| (*bucket, key.clone())).collect();
         found.sort();
         found
@@ -120,10 +91,7 @@ impl Model {
         for (_, offset) in self.processed.iter().filter(|(p, _)| p == partition) {
             match ranges.last_mut() {
                 Some(last) if last.until == *offset => last.until += 1,
-                _ => ranges.push(OffsetRange {
-                    from: *offset,
-                    until: offset + 1,
-                }),
+                _ => ranges.push(OffsetRange { from: *offset, until: offset + 1 }),
             }
         }
         ranges
@@ -143,12 +111,8 @@ enum Step {
 }
 
 fn partition() -> impl Strategy<Value = TopicPartition> {
-    prop::sample::select(vec![("a", 0), ("a", 1), ("a/1", 0), ("b c", 0)]).prop_map(|(topic, partition)| {
-        TopicPartition {
-            topic: topic.into(),
-            partition,
-        }
-    })
+    prop::sample::select(vec![("a", 0), ("a", 1), ("a/1", 0), ("b c", 0)])
+        .prop_map(|(topic, partition)| TopicPartition { topic: topic.into(), partition })
 }
 
 fn bucket() -> impl Strategy<Value = Bucket> {
@@ -168,16 +132,13 @@ fn entry() -> impl Strategy<Value = OutboxKey> {
 }
 
 fn load_bucket() -> impl Strategy<Value = LoadBucket> {
-    (
-        bucket(),
-        prop::collection::vec(member(), 0..4),
-        prop::collection::vec(key(), 0..3),
-    )
-        .prop_map(|(bucket, members, receipts)| LoadBucket {
+    (bucket(), prop::collection::vec(member(), 0..4), prop::collection::vec(key(), 0..3)).prop_map(
+        |(bucket, members, receipts)| LoadBucket {
             bucket,
             members: members.into_iter().map(Into::into).collect(),
             receipts,
-        })
+        },
+    )
 }
 
 fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
@@ -188,14 +149,8 @@ fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
     (bucket(), accounts, receipts, outbox, published).prop_map(
         |(bucket, accounts, receipts, outbox, published)| CommitBucket {
             bucket,
-            accounts: accounts
-                .into_iter()
-                .map(|(member, expected)| write(member, expected))
-                .collect(),
-            receipts: receipts
-                .into_iter()
-                .map(|(key, (p, offset))| (key, receipt(&p, offset)))
-                .collect(),
+            accounts: accounts.into_iter().map(|(member, expected)| write(member, expected)).collect(),
+            receipts: receipts.into_iter().map(|(key, (p, offset))| (key, receipt(&p, offset))).collect(),
             outbox: outbox.into_iter().collect(),
             published,
         },
@@ -203,10 +158,7 @@ fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let range = (0i64..30, 0i64..5).prop_map(|(from, length)| OffsetRange {
-        from,
-        until: from + length,
-    });
+    let range = (0i64..30, 0i64..5).prop_map(|(from, length)| OffsetRange { from, until: from + length });
     prop_oneof![
         3 => prop::collection::vec(load_bucket(), 0..3).prop_map(Step::Load),
         6 => prop::collection::vec(commit_bucket(), 0..3).prop_map(Step::Commit),
@@ -234,10 +186,7 @@ fn take(step: &Step, model: &mut Model, stores: &mut [Box<dyn Store>]) -> Result
     match step {
         Step::Load(wanted) => {
             let plain = |found: Vec<LoadedBucket>| -> Vec<_> {
-                found
-                    .into_iter()
-                    .map(|bucket| (bucket.accounts, bucket.receipts, bucket.outbox))
-                    .collect()
+                found.into_iter().map(|bucket| (bucket.accounts, bucket.receipts, bucket.outbox)).collect()
             };
             let expected = plain(wanted.iter().map(|wanted| model.load(wanted)).collect());
             all(&expected, stores, |store| plain(store.load(wanted).unwrap()))
@@ -245,42 +194,29 @@ fn take(step: &Step, model: &mut Model, stores: &mut [Box<dyn Store>]) -> Result
         Step::Commit(wanted) => {
             // Buckets are committed at once: which of two commits of one bucket is first, nobody says.
             let mut seen = BTreeSet::new();
-            let wanted: Vec<_> = wanted
-                .iter()
-                .filter(|wanted| seen.insert(wanted.bucket))
-                .cloned()
-                .collect();
+            let wanted: Vec<_> = wanted.iter().filter(|wanted| seen.insert(wanted.bucket)).cloned().collect();
             let expected: Vec<_> = wanted.iter().map(|wanted| model.commit(wanted)).collect();
             all(&expected, stores, |store| store.commit(&wanted).unwrap())
         }
-        Step::Outbox(partitions) => all(&model.outbox(partitions), stores, |store| {
-            store.outbox(partitions).unwrap()
-        }),
+        Step::Outbox(partitions) => {
+            all(&model.outbox(partitions), stores, |store| store.outbox(partitions).unwrap())
+        }
         Step::Entry(bucket, key) => {
             let found = model.outbox.iter().find(|(b, k, _)| (b, k) == (bucket, key));
             let expected = found.map(|(_, _, blob)| blob.clone());
-            all(&expected, stores, |store| {
-                store.outbox_entry(*bucket, key).unwrap()
-            })
+            all(&expected, stores, |store| store.outbox_entry(*bucket, key).unwrap())
         }
         Step::Clear(entries) => {
-            model
-                .outbox
-                .retain(|(bucket, key, _)| !entries.contains(&(*bucket, key.clone())));
+            model.outbox.retain(|(bucket, key, _)| !entries.contains(&(*bucket, key.clone())));
             all(&(), stores, |store| store.clear_outbox(entries).unwrap())
         }
         Step::Processed(partitions) => {
-            let expected: Vec<_> = partitions
-                .iter()
-                .map(|partition| model.ranges(partition))
-                .collect();
+            let expected: Vec<_> = partitions.iter().map(|partition| model.ranges(partition)).collect();
             all(&expected, stores, |store| store.processed(partitions).unwrap())
         }
         Step::AddProcessed(ranges) => {
             for (partition, range) in ranges {
-                model
-                    .processed
-                    .extend((range.from..range.until).map(|offset| (partition.clone(), offset)));
+                model.processed.extend((range.from..range.until).map(|offset| (partition.clone(), offset)));
             }
             all(&(), stores, |store| store.add_processed(ranges).unwrap())
         }
@@ -289,10 +225,7 @@ fn take(step: &Step, model: &mut Model, stores: &mut [Box<dyn Store>]) -> Result
 }
 
 fn settings(seconds: u64) -> StoreSettings {
-    StoreSettings {
-        buckets: 2,
-        dedupe_window: Duration::from_secs(seconds),
-    }
+    StoreSettings { buckets: 2, dedupe_window: Duration::from_secs(seconds) }
 }
 
 proptest! {
@@ -321,10 +254,7 @@ fn redis_answers_as_the_model_does_whatever_is_asked() {
     let month = 30 * 24 * 3600;
     let redis: Box<dyn Store> = Box::new(RedisStore::connect(&server.url(), &settings(month)).unwrap());
     let stores = std::cell::RefCell::new([redis]);
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(100)
-    };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..60))| {
         server.command(&["FLUSHALL"]);
         let mut model = Model::default();

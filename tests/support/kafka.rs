@@ -16,7 +16,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::Harness;
 
 /// Long enough for a busy machine; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A broker, and names that no other test or run uses.
 pub struct Kafka {
@@ -54,6 +54,12 @@ impl Kafka {
             client_id: "contract".into(),
             max_poll_bytes: DEFAULT_MAX_POLL_BYTES,
         }
+    }
+
+    /// The offset after the last record or marker of a topic's only partition.
+    pub fn end(&self, topic: &TopicName) -> i64 {
+        let reader: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create().unwrap();
+        reader.fetch_watermarks(topic.as_str(), 0, PATIENCE).unwrap().1
     }
 
     fn producer(&self, transactional: bool) -> BaseProducer {

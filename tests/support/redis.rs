@@ -51,10 +51,7 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!(
-            "redis-server does not start; see {}",
-            directory.join("log").display()
-        );
+        panic!("redis-server does not start; see {}", directory.join("log").display());
     }
 
     /// The port on the loopback interface.
@@ -72,8 +69,7 @@ impl RedisServer {
 
     /// Runs a command, such as `["CONFIG", "SET", "maxmemory", "1"]`.
     pub fn command(&self, words: &[&str]) -> Value {
-        self.try_command(words)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Runs a command that may fail.
@@ -96,10 +92,7 @@ impl RedisServer {
     /// Starts it again at the same port, in the same directory.
     pub fn start_again(&mut self) {
         self.child = spawn(&self.directory, self.port, &self.arguments);
-        assert!(
-            self.answers_within(Duration::from_secs(20)),
-            "redis-server does not start again"
-        );
+        assert!(self.answers_within(Duration::from_secs(20)), "redis-server does not start again");
     }
 
     fn answers_within(&mut self, limit: Duration) -> bool {
@@ -141,10 +134,7 @@ impl RedisCluster {
         for (number, node) in nodes.iter().enumerate() {
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
             let slots = (number * share..((number + 1) * share).min(16384)).map(|slot| slot.to_string());
-            let words: Vec<String> = ["CLUSTER".into(), "ADDSLOTS".into()]
-                .into_iter()
-                .chain(slots)
-                .collect();
+            let words: Vec<String> = ["CLUSTER".into(), "ADDSLOTS".into()].into_iter().chain(slots).collect();
             node.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
         }
         for node in &nodes[1..] {
@@ -152,15 +142,8 @@ impl RedisCluster {
         }
         let cluster = Self { nodes };
         let begin = Instant::now();
-        while !cluster
-            .nodes
-            .iter()
-            .all(|node| knows_all(node, cluster.nodes.len()))
-        {
-            assert!(
-                begin.elapsed() < Duration::from_secs(60),
-                "the Redis cluster does not form"
-            );
+        while !cluster.nodes.iter().all(|node| knows_all(node, cluster.nodes.len())) {
+            assert!(begin.elapsed() < Duration::from_mins(1), "the Redis cluster does not form");
             std::thread::sleep(Duration::from_millis(50));
         }
         cluster
@@ -168,11 +151,7 @@ impl RedisCluster {
 
     /// The URL in accrual's form. One node is enough to find the others.
     pub fn url(&self) -> String {
-        let nodes: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port()))
-            .collect();
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis-cluster://{}", nodes.join(","))
     }
 }
@@ -184,10 +163,7 @@ fn knows_all(node: &RedisServer, nodes: usize) -> bool {
         other => panic!("{words:?}: {other:?}"),
     };
     let info = text(&["CLUSTER", "INFO"]);
-    let known = text(&["CLUSTER", "NODES"])
-        .lines()
-        .filter(|line| line.contains(" connected "))
-        .count();
+    let known = text(&["CLUSTER", "NODES"]).lines().filter(|line| line.contains(" connected ")).count();
     info.contains("cluster_state:ok") && info.contains("cluster_slots_assigned:16384") && known == nodes
 }
 
@@ -204,12 +180,7 @@ fn spawn(directory: &std::path::Path, port: u16, arguments: &[String]) -> Child 
         "log",
         "--dir",
     ]);
-    command
-        .arg(directory)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.arg(directory).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => panic!(

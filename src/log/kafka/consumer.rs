@@ -53,6 +53,9 @@ const ASK_FOR: Duration = Duration::from_secs(5);
 /// While the offsets of an assignment are still asked for, callbacks are served this often.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// How many records are gathered at most beyond the time that a poll may take.
+const LOOK_AT_THE_CLOCK_EVERY: usize = 256;
+
 /// A topic that was just created or whose broker just started may be unknown for a moment.
 const TOPICS_APPEAR_WITHIN: Duration = Duration::from_secs(10);
 
@@ -97,15 +100,20 @@ impl Reader {
         let mut records = std::mem::take(&mut self.held);
         records.reserve(max_events.min(1024));
         let mut bytes: usize = records.iter().map(size_of).sum();
+        // What is there already is taken without asking the clock, which costs librdkafka more than the
+        // record itself; only an empty queue is waited at.
+        let mut wait = Duration::ZERO;
         while records.len() < max_events && bytes < self.max_poll_bytes {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let slice = if self.pending.is_some() { left.min(ASK_AGAIN_AFTER) } else { left };
-            match self.consumer.poll(slice) {
+            match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
+                    wait = Duration::ZERO;
                     if let Some(record) = take_in(&mut self.owned, &message)? {
                         bytes += size_of(&record);
                         records.push(record);
                         self.idle_polls = 0;
+                    }
+                    if records.len().is_multiple_of(LOOK_AT_THE_CLOCK_EVERY) && Instant::now() >= deadline {
+                        break;
                     }
                 }
                 Some(Err(error)) => self.survive(&error)?,
@@ -114,8 +122,12 @@ impl Reader {
                         return Ok(Polled::Assigned(assigned));
                     }
                     self.idle();
-                    if left.is_zero() {
+                    wait = deadline.saturating_duration_since(Instant::now());
+                    if wait.is_zero() {
                         break;
+                    }
+                    if self.pending.is_some() {
+                        wait = wait.min(ASK_AGAIN_AFTER);
                     }
                 }
             }
@@ -331,7 +343,12 @@ impl Reader {
                 let found = self.consumer.fetch_metadata(Some(topic), ASK_FOR);
                 let found =
                     found.map_err(|error| self.of_call(&error, &format!("looking for topic {topic}")))?;
-                match found.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
+                match found
+                    .topics()
+                    .first()
+                    .and_then(rdkafka::metadata::MetadataTopic::error)
+                    .map(RDKafkaErrorCode::from)
+                {
                     None => {}
                     Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
                     Some(code) if triage::severity(code, true) == Severity::Refused => {
@@ -376,9 +393,10 @@ pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
 /// Shares one name among all partitions, and so among all records, of a topic.
 fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
     let mut names: Vec<TopicName> = Vec::new();
-    let mut name_of = |topic: String| match names.iter().find(|name| name.as_str() == topic) {
-        Some(name) => name.clone(),
-        None => {
+    let mut name_of = |topic: String| {
+        if let Some(name) = names.iter().find(|name| name.as_str() == topic) {
+            name.clone()
+        } else {
             let name = TopicName::from(topic);
             names.push(name.clone());
             name

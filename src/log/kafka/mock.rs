@@ -34,6 +34,12 @@ impl MockBroker {
         Ok(Self { cluster })
     }
 
+    /// The cluster, to make it fail on purpose.
+    #[cfg(test)]
+    pub(super) fn cluster(&self) -> &MockCluster<'static, DefaultProducerContext> {
+        &self.cluster
+    }
+
     /// Where it listens, as `bootstrap.servers` wants it.
     pub fn bootstrap(&self) -> String {
         self.cluster.bootstrap_servers()

@@ -25,6 +25,8 @@ mod offsets;
 mod producer;
 mod settings;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod triage;
 
 use std::time::{Duration, Instant};

@@ -49,7 +49,10 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// While records are in flight, how often it is asked whether the transaction can still succeed.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
-const TICK: Duration = Duration::from_millis(1);
+/// How often it is looked whether records have arrived.
+const TICK: Duration = Duration::from_micros(500);
+/// librdkafka's events that are served in one look. There are few: only failures are reported.
+const EVENTS_A_LOOK: usize = 16;
 
 impl Writer {
     /// Connects to nothing yet.
@@ -82,7 +85,7 @@ impl Writer {
             let Err(error) = producer.init_transactions(left) else {
                 break;
             };
-            producer.poll(TICK);
+            serve(producer);
             let error = self.of_error(&error, doing);
             if let LogError::Retriable(_) = error {
                 if let Some(refused) = triage::refused_meanwhile(producer.context().health()) {
@@ -129,7 +132,8 @@ impl Writer {
                     return Err(self.of_refused(&error, record));
                 }
                 waiting = back;
-                producer.poll(TICK);
+                serve(producer);
+                std::thread::sleep(TICK);
                 self.still_possible()?;
                 if Instant::now() >= deadline {
                     return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
@@ -176,7 +180,7 @@ impl Writer {
                 self.state = State::Ready;
                 return Ok(());
             };
-            producer.poll(TICK);
+            serve(producer);
             let error = match self.of_error(&error, "committing") {
                 LogError::Retriable(_) if Instant::now() < deadline => continue,
                 // All records had arrived and the transaction was sound, so what failed is the very last
@@ -209,7 +213,7 @@ impl Writer {
                 self.state = State::Ready;
                 return Ok(());
             };
-            producer.poll(TICK);
+            serve(producer);
             let error = match self.of_error(&error, "aborting") {
                 LogError::Retriable(_) if Instant::now() < deadline => {
                     slice = (slice * 2).min(ASK_FOR);
@@ -228,7 +232,8 @@ impl Writer {
         let (producer, _) = self.open()?;
         let mut probe_at = Instant::now() + PROBE_EVERY;
         while producer.in_flight_count() > 0 {
-            producer.poll(TICK);
+            serve(producer);
+            std::thread::sleep(TICK);
             let now = Instant::now();
             if now >= probe_at {
                 probe_at = now + PROBE_EVERY;
@@ -324,6 +329,14 @@ impl Drop for Writer {
         {
             tracing::warn!(%error, "an open transaction is left to its timeout");
         }
+    }
+}
+
+/// Lets callbacks run. rdkafka's `poll` with a time spins through the part of it that is less than a
+/// millisecond, so the waiting is done by sleeping, and polling only takes what is there.
+fn serve(producer: &BaseProducer<ProducerNotes>) {
+    for _ in 0..EVENTS_A_LOOK {
+        producer.poll(Duration::ZERO);
     }
 }
 

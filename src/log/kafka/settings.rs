@@ -87,7 +87,7 @@ const OWNED: &[Owned] = &[
     // means: drop what was gathered and begin at the committed offsets.
     Owned {
         name: "partition.assignment.strategy",
-        accepted: &["range,roundrobin", "range", "roundrobin"],
+        accepted: &["roundrobin,range", "range,roundrobin", "range", "roundrobin"],
         why: "only eager assignors begin each generation at the committed offsets",
     },
     Owned {
@@ -203,9 +203,13 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
-    // Read ahead for some batches, bounded by bytes: this much memory a lane, whatever the load.
-    ("queued.min.messages", "50000"),
-    ("queued.max.messages.kbytes", "32768"),
+    // A killed worker's partitions are taken over after this time. Heartbeats have a thread of their
+    // own, so that a busy lane is not taken for a dead one; librdkafka's 45 s are for slower rooms.
+    ("session.timeout.ms", "10000"),
+    // Read ahead for some batches, bounded by bytes whatever the load (librdkafka also bounds each fetch
+    // by it). Five times as much was slower, and took twice the memory.
+    ("queued.min.messages", "10000"),
+    ("queued.max.messages.kbytes", "8192"),
     // Once the read-ahead is full, look again soon: the default of a second lets a fast lane starve.
     ("fetch.queue.backoff.ms", "5"),
     ("check.crcs", "true"),
@@ -217,6 +221,9 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("compression.type", "lz4"),
     // The lane waits for delivery before it commits: a long linger would be a pause in every batch.
     ("linger.ms", "2"),
+    // Right after a commit the coordinator is still writing its markers and asks for another try.
+    // librdkafka would wait 100 ms; it doubles this, up to a second, while a broker is away.
+    ("retry.backoff.ms", "10"),
     ("batch.num.messages", "10000"),
     ("batch.size", "1000000"),
     // A whole batch of the largest kind fits, so that `send` seldom waits; bounded by bytes.
@@ -274,8 +281,9 @@ impl KafkaSettings {
             .set("auto.offset.reset", "earliest")
             .set("group.protocol", "classic")
             .set("statistics.interval.ms", "500");
+        // Round robin first: by range, the only partition of each of many topics would go to one lane.
         if !self.properties.contains_key("partition.assignment.strategy") {
-            config.set("partition.assignment.strategy", "range,roundrobin");
+            config.set("partition.assignment.strategy", "roundrobin,range");
         }
         Ok(config)
     }

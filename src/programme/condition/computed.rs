@@ -109,7 +109,7 @@ impl<'a> Value<'a> {
             }
             Value::Held(DataValue::List(own)) => {
                 own.len() == list.len()
-                    && own.iter().zip(list).all(|(own, other)| other.single() == Some(own))
+                    && own.iter().zip(list).all(|(own, other)| Value::Held(own).equals(other))
             }
             _ => false,
         }

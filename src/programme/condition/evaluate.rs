@@ -41,6 +41,11 @@ impl<'a> Run<'a> {
             Node::Or(both) => self.either(both, true),
             Node::Not(node) => Ok(!self.truth(node)?),
             Node::Equal(both) => {
+                let [left, right] = both.as_ref();
+                if let (Some(left), Some(right)) = (self.held(left), self.held(right)) {
+                    self.spend(2 + left.weight() + right.weight())?;
+                    return Ok(left == right);
+                }
                 let (left, right) = self.pair(both)?;
                 self.spend(left.weight() + right.weight())?;
                 Ok(left.equals(&right))
@@ -64,7 +69,35 @@ impl<'a> Run<'a> {
 
     fn value(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
         self.spend(1)?;
-        self.value_of(node)
+        match self.held(node) {
+            Some(value) => Ok(Value::Held(value)),
+            None => self.value_of(node),
+        }
+    }
+
+    /// The short way for what most conditions compare, a field with a constant: nothing is made and nothing
+    /// dropped. `None` means the long way, which also knows what went wrong.
+    fn held(&self, node: &'a Node) -> Option<&'a DataValue<'a>> {
+        /// Fields that are looked through without being counted as steps.
+        const FEW: usize = 32;
+        match node {
+            Node::Const(value) => Some(value),
+            Node::Data => Some(self.facts.data),
+            Node::Item => self.facts.item,
+            Node::Local(depth) => match self.locals.get(*depth) {
+                Some(Value::Held(value)) => Some(value),
+                _ => None,
+            },
+            Node::Field { of, name, money } => match self.held(of)? {
+                object @ DataValue::Object(fields) if fields.len() <= FEW => match object.field(name)? {
+                    DataValue::OutOfRange => None,
+                    DataValue::Text(_) if *money => None,
+                    value => Some(value),
+                },
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     fn value_of(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
@@ -159,18 +192,15 @@ impl<'a> Run<'a> {
         let elements = self.value(&a_loop.over)?.elements()?;
         let mut collected = Vec::with_capacity(elements.len());
         for element in elements {
-            let taken = match &a_loop.kind {
-                LoopKind::Map(condition) => {
-                    self.bind(a_loop.depth, element);
-                    match condition {
-                        Some(condition) if !self.truth(condition)? => None,
-                        _ => Some(self.value(&a_loop.body)?),
-                    }
+            let taken = if let LoopKind::Map(condition) = &a_loop.kind {
+                self.bind(a_loop.depth, element);
+                match condition {
+                    Some(condition) if !self.truth(condition)? => None,
+                    _ => Some(self.value(&a_loop.body)?),
                 }
-                _ => {
-                    self.bind(a_loop.depth, element.clone());
-                    if self.truth(&a_loop.body)? { Some(element) } else { None }
-                }
+            } else {
+                self.bind(a_loop.depth, element.clone());
+                if self.truth(&a_loop.body)? { Some(element) } else { None }
             };
             collected.extend(taken);
         }
@@ -247,14 +277,15 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&mut self, comparison: Comparison, both: &'a [Node; 2]) -> Result<bool, Failure> {
-        let (left, right) = self.pair(both)?;
-        let ordering = left.single().zip(right.single()).and_then(|(left, right)| order(left, right));
-        let ordering = ordering.ok_or_else(|| match left.single() {
-            Some(DataValue::Number(_)) => right.instead_of("a number"),
-            Some(DataValue::Text(_)) => right.instead_of("text"),
-            Some(DataValue::Time(_)) => right.instead_of("a time"),
-            _ => left.instead_of("a number, text or a time"),
-        })?;
+        let [left, right] = both;
+        let short = self.held(left).zip(self.held(right)).and_then(|(left, right)| order(left, right));
+        let ordering = match short {
+            Some(ordering) => {
+                self.spend(2)?;
+                ordering
+            }
+            None => self.ordering(both)?,
+        };
         Ok(match comparison {
             Comparison::Less => ordering == Ordering::Less,
             Comparison::LessOrEqual => ordering != Ordering::Greater,
@@ -263,7 +294,23 @@ impl<'a> Run<'a> {
         })
     }
 
+    fn ordering(&mut self, both: &'a [Node; 2]) -> Result<Ordering, Failure> {
+        let (left, right) = self.pair(both)?;
+        let ordering = left.single().zip(right.single()).and_then(|(left, right)| order(left, right));
+        ordering.ok_or_else(|| match left.single() {
+            Some(DataValue::Number(_)) => right.instead_of("a number"),
+            Some(DataValue::Text(_)) => right.instead_of("text"),
+            Some(DataValue::Time(_)) => right.instead_of("a time"),
+            _ => left.instead_of("a number, text or a time"),
+        })
+    }
+
     fn contained(&mut self, both: &'a [Node; 2]) -> Result<bool, Failure> {
+        let [sought, list] = both;
+        if let (Some(sought), Some(list @ DataValue::List(values))) = (self.held(sought), self.held(list)) {
+            self.spend(2 + list.weight())?;
+            return Ok(values.contains(sought));
+        }
         let (sought, list) = self.pair(both)?;
         self.spend(list.weight())?;
         if let Value::Held(object @ DataValue::Object(_)) = list {

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use super::lower::{Lowering, Part, did_you_mean};
 use super::node::{Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
-use crate::spelling::closest;
 use super::{DataValue, MAX_LOOPS};
+use crate::spelling::closest;
 
 /// Every function and how it is written.
 const FUNCTIONS: [(&str, &str); 17] = [
@@ -85,13 +85,12 @@ impl<'s> Lowering<'s> {
                 self.lower(part);
             }
         }
-        let message = match known {
-            Some((name, usage)) => format!("`{name}` is written {usage}"),
-            None => {
-                let names = FUNCTIONS.map(|(name, _)| name);
-                let meant = did_you_mean(closest(&call.func_name, names));
-                format!("unknown function `{}`, expected one of {}{meant}", call.func_name, names.join(", "))
-            }
+        let message = if let Some((name, usage)) = known {
+            format!("`{name}` is written {usage}")
+        } else {
+            let names = FUNCTIONS.map(|(name, _)| name);
+            let meant = did_you_mean(closest(&call.func_name, names));
+            format!("unknown function `{}`, expected one of {}{meant}", call.func_name, names.join(", "))
         };
         self.refuse(byte, message)
     }
@@ -127,20 +126,19 @@ impl<'s> Lowering<'s> {
 
     fn timestamp(&mut self, byte: usize, of: &'s IdedExpr) -> Part {
         let of = self.lower(of);
-        match &of.node {
-            Node::Const(DataValue::Text(text)) => match text.parse::<Timestamp>() {
+        if let Node::Const(DataValue::Text(text)) = &of.node {
+            match text.parse::<Timestamp>() {
                 Ok(time) => Part::new(Node::Const(DataValue::Time(time)), Type::Time),
                 Err(_) => self.refuse(
                     byte,
                     format!("`{text}` is no time with an offset, as 2026-11-10T20:00:00+08:00"),
                 ),
-            },
-            _ => {
-                if !matches!(of.holds, Type::Any | Type::Text | Type::Time) {
-                    self.problem(byte, format!("{} cannot be made a time", of.holds.name()));
-                }
-                Part::new(Node::Call(Function::ToTime, Box::new(of.node)), Type::Time)
             }
+        } else {
+            if !matches!(of.holds, Type::Any | Type::Text | Type::Time) {
+                self.problem(byte, format!("{} cannot be made a time", of.holds.name()));
+            }
+            Part::new(Node::Call(Function::ToTime, Box::new(of.node)), Type::Time)
         }
     }
 

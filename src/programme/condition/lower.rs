@@ -10,9 +10,9 @@ use rust_decimal::Decimal;
 
 use super::node::{Attribute, Node};
 use super::shape::{self, Field, Type};
-use crate::spelling::closest;
 use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
 use crate::programme::Each;
+use crate::spelling::closest;
 
 /// Parses and checks `source`; `objection` says what is wrong with the type of the whole, if anything.
 pub(super) fn compile(

@@ -126,6 +126,7 @@ fn text_lists_and_optional_fields_work_as_in_cel() {
             "data.items.map(i, i.quantity > 1, i.quantity) == [2, 3]",
             "data.items.filter(i, has(i.tags)).map(i, size(i.tags)) == [2, 0]",
             "data.items.exists(i, has(i.tags) && i.tags.exists(t, t == \"new\"))",
+            "data.items.map(i, has(i.tags), i.tags)[0] == [\"new\", \"paper\"] && [item.tags] == [[\"new\", \"paper\"]]",
             "[1, 2] + [3] == [1, 2, 3] && [data.amount] == [250] && [250.0] == [data.amount]",
             "[1, 1.0, 2].distinct_count() == 2 && [].distinct_count() == 0",
             "has(item.category) && !has(item.brand) && has(data.shipping)",

@@ -112,6 +112,7 @@ pub(super) fn decimal_of_text(text: &str) -> Option<Decimal> {
 
 /// The decimal that a JSON number of at most 15 significant digits was written as, and for more digits
 /// the shortest decimal that reads back as the same double. `None` out of a decimal's range.
+#[allow(clippy::float_cmp, clippy::cast_possible_truncation)] // equality is what proves it; see below
 pub(super) fn decimal_of_double(number: f64) -> Option<Decimal> {
     // What most amounts are: few digits behind the point. `units` and the power of ten are exact
     // doubles, so the division is rounded once, and a result that equals the input proves that the

@@ -29,10 +29,7 @@ impl Request {
     pub(super) fn call(script: &Arc<Script>, keys: usize) -> Self {
         let mut cmd = Cmd::new();
         cmd.arg("EVALSHA").arg(script.get_hash()).arg(keys);
-        Self {
-            cmd,
-            script: Some(Arc::clone(script)),
-        }
+        Self { cmd, script: Some(Arc::clone(script)) }
     }
 }
 
@@ -56,17 +53,10 @@ enum Open {
 impl Connection {
     /// Prepares a connection; nothing is sent yet.
     pub(super) fn new(target: Target) -> Result<Self, StoreError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime =
             runtime.map_err(|error| StoreError::Broken(format!("no runtime for Redis: {error}")))?;
-        Ok(Self {
-            target,
-            runtime: Some(runtime),
-            open: None,
-        })
+        Ok(Self { target, runtime: Some(runtime), open: None })
     }
 
     /// What it leads to, without credentials.
@@ -172,9 +162,7 @@ async fn ask<C: ConnectionLike>(mut connection: C, request: Request) -> Result<V
 
 /// Connects, logs in and chooses the database.
 async fn log_in(single: &Single) -> Result<MultiplexedConnection, Trouble> {
-    let connecting = single
-        .client
-        .get_multiplexed_async_connection_with_config(&single.config);
+    let connecting = single.client.get_multiplexed_async_connection_with_config(&single.config);
     let mut connection = connecting.await?;
     if let Some(password) = single.login.password() {
         let mut auth = redis::cmd("AUTH");
@@ -184,10 +172,7 @@ async fn log_in(single: &Single) -> Result<MultiplexedConnection, Trouble> {
         auth.arg(password).query_async::<()>(&mut connection).await?;
     }
     if single.login.db() != 0 {
-        redis::cmd("SELECT")
-            .arg(single.login.db())
-            .query_async::<()>(&mut connection)
-            .await?;
+        redis::cmd("SELECT").arg(single.login.db()).query_async::<()>(&mut connection).await?;
     }
     Ok(connection)
 }

@@ -52,18 +52,12 @@ impl RedisStore {
     pub fn connect(url: &str, settings: &StoreSettings) -> Result<Self, StoreError> {
         let window = window_seconds(settings);
         // A first guess by this machine's clock; Redis corrects it.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(Self {
             connection: Connection::new(Target::parse(url)?)?,
             scripts: Scripts::new(),
             buckets: Buckets(settings.buckets),
-            claim: Claim {
-                window,
-                generation: now / window,
-            },
+            claim: Claim { window, generation: now / window },
         })
     }
 
@@ -76,18 +70,13 @@ impl RedisStore {
     ) -> Result<Vec<T>, StoreError> {
         let mut done: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
         for _ in 0..CLAIMS {
-            let mut open: Vec<(&W, &mut Option<T>)> = wanted
-                .iter()
-                .zip(&mut done)
-                .filter(|(_, done)| done.is_none())
-                .collect();
+            let mut open: Vec<(&W, &mut Option<T>)> =
+                wanted.iter().zip(&mut done).filter(|(_, done)| done.is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            let requests = open
-                .iter()
-                .map(|(wanted, _)| request(&self.scripts, wanted, self.claim))
-                .collect();
+            let requests =
+                open.iter().map(|(wanted, _)| request(&self.scripts, wanted, self.claim)).collect();
             let answers = self.connection.ask_all(requests)?;
             for ((wanted, done), answer) in open.iter_mut().zip(answers) {
                 match read(wanted, answer)? {
@@ -107,13 +96,9 @@ impl RedisStore {
         let mut lines = String::new();
         gather(&self.connection.ask(Request::plain(info))?, &mut lines);
         let evicts = |line: &str| {
-            line.strip_prefix("maxmemory_policy:")
-                .is_some_and(|policy| policy.trim() != "noeviction")
+            line.strip_prefix("maxmemory_policy:").is_some_and(|policy| policy.trim() != "noeviction")
         };
-        let bounded = |line: &str| {
-            line.strip_prefix("maxmemory:")
-                .is_some_and(|bytes| bytes.trim() != "0")
-        };
+        let bounded = |line: &str| line.strip_prefix("maxmemory:").is_some_and(|bytes| bytes.trim() != "0");
         if lines.lines().any(evicts) && lines.lines().any(bounded) {
             return Err(StoreError::Broken(
                 "Redis would drop accounts or receipts when its memory is full: \
@@ -156,10 +141,7 @@ impl Store for RedisStore {
             |wanted, answer| {
                 if wanted.receipts.is_empty() {
                     let accounts = reply::optional_texts(answer)?;
-                    return Ok(Claimed::Done(LoadedBucket {
-                        accounts,
-                        ..LoadedBucket::default()
-                    }));
+                    return Ok(Claimed::Done(LoadedBucket { accounts, ..LoadedBucket::default() }));
                 }
                 Claimed::read(answer, reply::loaded)
             },
@@ -167,21 +149,15 @@ impl Store for RedisStore {
         let mut loaded = loaded.into_iter();
         let answer = |wanted: &LoadBucket| {
             let was_asked = !(wanted.members.is_empty() && wanted.receipts.is_empty());
-            if was_asked {
-                loaded.next().unwrap_or_default()
-            } else {
-                LoadedBucket::default()
-            }
+            if was_asked { loaded.next().unwrap_or_default() } else { LoadedBucket::default() }
         };
         Ok(wanted.iter().map(answer).collect())
     }
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
-        self.ask_claiming(
-            buckets,
-            |scripts, wanted, claim| scripts.commit(wanted, claim),
-            |_, answer| Claimed::read(answer, reply::committed),
-        )
+        self.ask_claiming(buckets, requests::Scripts::commit, |_, answer| {
+            Claimed::read(answer, reply::committed)
+        })
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
@@ -193,17 +169,12 @@ impl Store for RedisStore {
             cmd.arg(BucketKeys::of(bucket).outbox());
             Request::plain(cmd)
         };
-        let answers = self
-            .connection
-            .ask_all(self.buckets.all().map(request).collect())?;
+        let answers = self.connection.ask_all(self.buckets.all().map(request).collect())?;
         let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let mut found = Vec::new();
         for (bucket, answer) in self.buckets.all().zip(answers) {
             let keys = reply::outbox_keys(answer)?.into_iter();
-            found.extend(
-                keys.filter(|key| wanted.contains(&key.partition))
-                    .map(|key| (bucket, key)),
-            );
+            found.extend(keys.filter(|key| wanted.contains(&key.partition)).map(|key| (bucket, key)));
         }
         found.sort_unstable();
         Ok(found)
@@ -225,8 +196,7 @@ impl Store for RedisStore {
             cmd.arg(BucketKeys::of(bucket).outbox()).arg(fields);
             Request::plain(cmd)
         };
-        self.connection
-            .ask_all(by_bucket.into_iter().map(request).collect())?;
+        self.connection.ask_all(by_bucket.into_iter().map(request).collect())?;
         Ok(())
     }
 
@@ -240,10 +210,7 @@ impl Store for RedisStore {
             cmd.arg(partition.to_string());
         }
         let found = reply::optional_texts(self.connection.ask(Request::plain(cmd))?)?;
-        found
-            .iter()
-            .map(|text| reply::ranges(text.as_deref().unwrap_or_default()))
-            .collect()
+        found.iter().map(|text| reply::ranges(text.as_deref().unwrap_or_default())).collect()
     }
 
     fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
@@ -251,11 +218,7 @@ impl Store for RedisStore {
         request.cmd.arg(SOURCES);
         let mut some = false;
         for (partition, range) in ranges.iter().filter(|(_, range)| range.from < range.until) {
-            request
-                .cmd
-                .arg(partition.to_string())
-                .arg(range.from)
-                .arg(range.until);
+            request.cmd.arg(partition.to_string()).arg(range.from).arg(range.until);
             some = true;
         }
         if some {
@@ -269,12 +232,7 @@ impl Store for RedisStore {
         let mut request = Request::call(&self.scripts.check_deployment, 1);
         let window = self.claim.window;
         request.cmd.arg(DEPLOYMENT).arg("buckets").arg(wanted.buckets);
-        request
-            .cmd
-            .arg("programme")
-            .arg(&wanted.programme)
-            .arg("timezone")
-            .arg(&wanted.timezone);
+        request.cmd.arg("programme").arg(&wanted.programme).arg("timezone").arg(&wanted.timezone);
         request.cmd.arg("dedupe_window_seconds").arg(window);
         let known = reply::texts(self.connection.ask(request)?)?;
         let damaged = || StoreError::Broken(format!("{DEPLOYMENT} is damaged: {known:?}"));
@@ -291,11 +249,7 @@ impl Store for RedisStore {
             )));
         }
         let buckets = buckets.parse().map_err(|_| damaged())?;
-        Ok(Deployment {
-            buckets,
-            programme: programme.clone(),
-            timezone: timezone.clone(),
-        })
+        Ok(Deployment { buckets, programme: programme.clone(), timezone: timezone.clone() })
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
@@ -307,11 +261,9 @@ impl Store for RedisStore {
         let requests = match self.connection.target() {
             Target::Single(_) => vec![request(PROBE)],
             // Each bucket may lie on another node.
-            Target::Cluster { .. } => self
-                .buckets
-                .all()
-                .map(|bucket| request(BucketKeys::of(bucket).probe()))
-                .collect(),
+            Target::Cluster { .. } => {
+                self.buckets.all().map(|bucket| request(BucketKeys::of(bucket).probe())).collect()
+            }
         };
         self.connection.ask_all(requests)?;
         Ok(())

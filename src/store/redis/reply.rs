@@ -23,9 +23,7 @@ impl<T> Claimed<T> {
             && let [Value::BulkString(word), Value::Int(generation)] = parts.as_slice()
             && word == b"generation"
         {
-            return u64::try_from(*generation)
-                .map(Claimed::Wrong)
-                .map_err(|_| unexpected("a generation"));
+            return u64::try_from(*generation).map(Claimed::Wrong).map_err(|_| unexpected("a generation"));
         }
         done(answer).map(Claimed::Done)
     }
@@ -80,10 +78,7 @@ pub(super) fn texts(answer: Value) -> Result<Vec<String>, StoreError> {
 /// The fields of an outbox.
 pub(super) fn outbox_keys(answer: Value) -> Result<Vec<OutboxKey>, StoreError> {
     let fields = optional_texts(answer)?;
-    fields
-        .into_iter()
-        .map(|field| outbox_key(&field.unwrap_or_default()))
-        .collect()
+    fields.into_iter().map(|field| outbox_key(&field.unwrap_or_default())).collect()
 }
 
 /// Reads ranges written as `0-500,900-1000`.
@@ -91,16 +86,10 @@ pub(super) fn ranges(text: &[u8]) -> Result<Vec<OffsetRange>, StoreError> {
     let text = String::from_utf8_lossy(text);
     let range = |part: &str| {
         let (from, until) = part.split_once('-')?;
-        Some(OffsetRange {
-            from: from.parse().ok()?,
-            until: until.parse().ok()?,
-        })
+        Some(OffsetRange { from: from.parse().ok()?, until: until.parse().ok()? })
     };
     let parts = text.split(',').filter(|part| !part.is_empty());
-    parts
-        .map(range)
-        .collect::<Option<_>>()
-        .ok_or_else(|| foreign("accrual:sources", &text))
+    parts.map(range).collect::<Option<_>>().ok_or_else(|| foreign("accrual:sources", &text))
 }
 
 /// A receipt as it is kept: `topic/partition/offset fingerprint`, the fingerprint in hexadecimal.
@@ -113,10 +102,7 @@ fn receipt(bytes: &[u8]) -> Result<Receipt, StoreError> {
     let read = || {
         let (at, fingerprint) = text.rsplit_once(' ')?;
         let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
-        Some(Receipt {
-            at: Coordinates::parse(at)?,
-            fingerprint,
-        })
+        Some(Receipt { at: Coordinates::parse(at)?, fingerprint })
     };
     read().ok_or_else(|| foreign("accrual:{…}:receipts", &text))
 }
@@ -162,15 +148,8 @@ mod tests {
 
     #[test]
     fn receipts_are_read_back_as_written() {
-        let at = Coordinates {
-            topic: "shop/orders".into(),
-            partition: 3,
-            offset: 9_000_000_000,
-        };
-        let written = Receipt {
-            at,
-            fingerprint: 0xfeed,
-        };
+        let at = Coordinates { topic: "shop/orders".into(), partition: 3, offset: 9_000_000_000 };
+        let written = Receipt { at, fingerprint: 0xfeed };
         assert_eq!(receipt(receipt_text(&written).as_bytes()).unwrap(), written);
         assert!(matches!(receipt(b"shop/orders/3/1"), Err(StoreError::Broken(_))));
     }
@@ -178,10 +157,7 @@ mod tests {
     #[test]
     fn ranges_are_read_and_foreign_text_is_told() {
         assert_eq!(ranges(b"").unwrap(), []);
-        let two = [
-            OffsetRange { from: 0, until: 5 },
-            OffsetRange { from: 9, until: 10 },
-        ];
+        let two = [OffsetRange { from: 0, until: 5 }, OffsetRange { from: 9, until: 10 }];
         assert_eq!(ranges(b"0-5,9-10").unwrap(), two);
         assert!(matches!(ranges(b"0-5,x"), Err(StoreError::Broken(_))));
     }

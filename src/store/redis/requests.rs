@@ -22,10 +22,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let script = |text: &str| Arc::new(Script::new(text));
         Self {
-            commit: script(concat!(
-                include_str!("generation.lua"),
-                include_str!("commit.lua")
-            )),
+            commit: script(concat!(include_str!("generation.lua"), include_str!("commit.lua"))),
             load: script(concat!(include_str!("generation.lua"), include_str!("load.lua"))),
             add_processed: script(include_str!("add_processed.lua")),
             check_deployment: script(include_str!("check_deployment.lua")),
@@ -51,10 +48,7 @@ pub(super) struct BucketKeys {
 impl BucketKeys {
     pub(super) fn of(bucket: Bucket) -> Self {
         let buffer = format!("accrual:{{{}}}:", bucket.0);
-        Self {
-            prefix: buffer.len(),
-            buffer,
-        }
+        Self { prefix: buffer.len(), buffer }
     }
 
     pub(super) fn outbox(&mut self) -> &str {
@@ -124,9 +118,7 @@ impl Scripts {
             cmd.arg(keys.account(write.member.as_str()));
         }
         cmd.arg(claim.window).arg(claim.generation);
-        cmd.arg(wanted.published.len())
-            .arg(wanted.receipts.len())
-            .arg(wanted.outbox.len());
+        cmd.arg(wanted.published.len()).arg(wanted.receipts.len()).arg(wanted.outbox.len());
         for key in &wanted.published {
             cmd.arg(key.to_string());
         }

@@ -40,9 +40,8 @@ pub(super) struct Single {
 impl Target {
     /// Reads `redis://`, `rediss://`, `unix://`, `redis-cluster://a,b,c` and `rediss-cluster://a,b,c`.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let cluster = url
-            .split_once("-cluster://")
-            .filter(|(scheme, _)| ["redis", "rediss"].contains(scheme));
+        let cluster =
+            url.split_once("-cluster://").filter(|(scheme, _)| ["redis", "rediss"].contains(scheme));
         match cluster {
             Some((scheme, rest)) => Self::cluster(scheme, rest),
             None => Self::single(url),
@@ -52,9 +51,7 @@ impl Target {
     fn single(url: &str) -> Result<Self, StoreError> {
         let info = connection_info(url)?;
         let login = info.redis_settings().clone();
-        let anonymous = RedisConnectionInfo::default()
-            .set_protocol(login.protocol())
-            .set_skip_set_lib_name();
+        let anonymous = RedisConnectionInfo::default().set_protocol(login.protocol()).set_skip_set_lib_name();
         let info = info.set_redis_settings(anonymous).set_tcp_settings(tcp());
         let client = Client::open(info).map_err(|error| unreadable(&error.to_string()))?;
         let config = AsyncConnectionConfig::new()
@@ -63,11 +60,7 @@ impl Target {
             // A batch sends a call for every bucket, all at once.
             .set_pipeline_buffer_size(1024)
             .set_write_backpressure_boundary(256 * 1024);
-        Ok(Self::Single(Box::new(Single {
-            client,
-            config,
-            login,
-        })))
+        Ok(Self::Single(Box::new(Single { client, config, login })))
     }
 
     fn cluster(scheme: &str, rest: &str) -> Result<Self, StoreError> {
@@ -91,10 +84,7 @@ impl Target {
             .retries(3)
             .build()
             .map_err(|error| unreadable(&error.to_string()))?;
-        Ok(Self::Cluster {
-            client: Box::new(client),
-            nodes: nodes.to_owned(),
-        })
+        Ok(Self::Cluster { client: Box::new(client), nodes: nodes.to_owned() })
     }
 }
 
@@ -102,12 +92,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Single(single) => {
-                write!(
-                    f,
-                    "{}/{}",
-                    single.client.get_connection_info().addr(),
-                    single.login.db()
-                )
+                write!(f, "{}/{}", single.client.get_connection_info().addr(), single.login.db())
             }
             Target::Cluster { nodes, .. } => write!(f, "cluster {nodes}"),
         }
@@ -124,12 +109,9 @@ fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
         return Err(StoreError::Broken(advice.into()));
     }
     if url.contains('#') {
-        return Err(unreadable(
-            "nothing may follow a `#`; in a password write it as %23",
-        ));
+        return Err(unreadable("nothing may follow a `#`; in a password write it as %23"));
     }
-    url.into_connection_info()
-        .map_err(|error| unreadable(&error.to_string()))
+    url.into_connection_info().map_err(|error| unreadable(&error.to_string()))
 }
 
 /// The crate's messages name what is wrong without repeating the URL.
@@ -155,10 +137,7 @@ mod tests {
     fn urls_of_servers_and_clusters_are_read_and_shown_without_credentials() {
         assert_eq!(shown("redis://localhost"), "localhost:6379/0");
         assert_eq!(shown("redis://joe:secret@db.example:7000/3"), "db.example:7000/3");
-        assert_eq!(
-            shown("redis-cluster://joe:secret@a,b:7001,[::1]:7002"),
-            "cluster a,b:7001,[::1]:7002"
-        );
+        assert_eq!(shown("redis-cluster://joe:secret@a,b:7001,[::1]:7002"), "cluster a,b:7001,[::1]:7002");
     }
 
     #[test]
@@ -175,9 +154,7 @@ mod tests {
             "",
         ];
         for url in wrong {
-            let Err(StoreError::Broken(message)) = Target::parse(url) else {
-                panic!("{url} was read")
-            };
+            let Err(StoreError::Broken(message)) = Target::parse(url) else { panic!("{url} was read") };
             assert!(!message.contains("secret"), "{message}");
         }
     }

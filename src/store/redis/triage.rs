@@ -17,25 +17,16 @@ pub(super) struct Trouble {
 impl Trouble {
     /// It may work again by itself, on another connection.
     pub(super) fn lost(message: String) -> Self {
-        Self {
-            error: StoreError::Away(message),
-            reconnect: true,
-        }
+        Self { error: StoreError::Away(message), reconnect: true }
     }
 
     fn waiting(message: String) -> Self {
-        Self {
-            error: StoreError::Away(message),
-            reconnect: false,
-        }
+        Self { error: StoreError::Away(message), reconnect: false }
     }
 
     /// It will not work by itself. The next attempt connects anew: its cause may be the login.
     pub(super) fn broken(message: String) -> Self {
-        Self {
-            error: StoreError::Broken(message),
-            reconnect: true,
-        }
+        Self { error: StoreError::Broken(message), reconnect: true }
     }
 
     fn is_broken(&self) -> bool {
@@ -45,11 +36,7 @@ impl Trouble {
     /// The more serious of two.
     pub(super) fn or(self, other: Trouble) -> Trouble {
         let reconnect = self.reconnect || other.reconnect;
-        let error = if other.is_broken() && !self.is_broken() {
-            other.error
-        } else {
-            self.error
-        };
+        let error = if other.is_broken() && !self.is_broken() { other.error } else { self.error };
         Trouble { error, reconnect }
     }
 }
@@ -60,10 +47,9 @@ impl From<RedisError> for Trouble {
             ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::ExecAbort) => {
                 by_text(error.detail().unwrap_or_default())
             }
-            ErrorKind::Server(_) | ErrorKind::Extension => by_code(
-                error.code().unwrap_or_default(),
-                error.detail().unwrap_or_default(),
-            ),
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                by_code(error.code().unwrap_or_default(), error.detail().unwrap_or_default())
+            }
             ErrorKind::AuthenticationFailed => {
                 by_code("WRONGPASS", "the server refused the user or the password")
             }
@@ -93,16 +79,12 @@ fn by_code(code: &str, detail: &str) -> Trouble {
         }
         "CLUSTERDOWN" | "TRYAGAIN" => Trouble::waiting(format!("the Redis cluster is changing: {said}")),
         "LOADING" => Trouble::waiting(format!("Redis is loading its data: {said}")),
-        "OOM" => Trouble::waiting(format!(
-            "Redis is out of memory, give it more (maxmemory): {said}"
-        )),
+        "OOM" => Trouble::waiting(format!("Redis is out of memory, give it more (maxmemory): {said}")),
         "MISCONF" => Trouble::waiting(format!("Redis cannot write to its disk: {said}")),
         "NOREPLICAS" => Trouble::waiting(format!("too few Redis replicas are in sync: {said}")),
         "BUSY" => Trouble::waiting(format!("Redis is busy with a script: {said}")),
         "NOSCRIPT" => Trouble::waiting(format!("Redis lost a script as soon as it was loaded: {said}")),
-        "NOAUTH" => Trouble::broken(format!(
-            "Redis wants a password: put one into the store's URL ({said})"
-        )),
+        "NOAUTH" => Trouble::broken(format!("Redis wants a password: put one into the store's URL ({said})")),
         "WRONGPASS" => Trouble::broken(format!("check the user and password in the store's URL ({said})")),
         "NOPERM" => Trouble::broken(format!(
             "the Redis user lacks a permission; accrual needs `~accrual:* +@read +@write +@scripting +info +time` ({said})"
@@ -133,11 +115,7 @@ fn by_text(detail: &str) -> Trouble {
     if let Some(code) = INSIDE_SCRIPTS.iter().copied().find(inside) {
         return by_code(code, detail);
     }
-    let passing = [
-        "max number of clients",
-        "non local key in a cluster",
-        "Script killed by user",
-    ];
+    let passing = ["max number of clients", "non local key in a cluster", "Script killed by user"];
     if passing.iter().any(|text| detail.contains(text)) {
         return Trouble::lost(detail.to_owned());
     }
@@ -179,10 +157,7 @@ mod tests {
         ];
         for line in passing {
             let trouble = triage(line);
-            assert!(
-                matches!(trouble.error, StoreError::Away(_)),
-                "{line}: {trouble:?}"
-            );
+            assert!(matches!(trouble.error, StoreError::Away(_)), "{line}: {trouble:?}");
             assert!(!trouble.reconnect, "{line}");
         }
     }
@@ -200,10 +175,7 @@ mod tests {
         ];
         for line in leaving {
             let trouble = triage(line);
-            assert!(
-                matches!(trouble.error, StoreError::Away(_)),
-                "{line}: {trouble:?}"
-            );
+            assert!(matches!(trouble.error, StoreError::Away(_)), "{line}: {trouble:?}");
             assert!(trouble.reconnect, "{line}");
         }
     }
@@ -213,30 +185,15 @@ mod tests {
         let broken = [
             ("NOAUTH Authentication required.", "password"),
             ("WRONGPASS invalid username-password pair", "password"),
-            (
-                "ERR AUTH <password> called without any password configured for the default user.",
-                "remove it",
-            ),
-            (
-                "NOPERM this user has no permissions to run the 'evalsha' command",
-                "permission",
-            ),
-            (
-                "WRONGTYPE Operation against a key holding the wrong kind of value",
-                "another program",
-            ),
+            ("ERR AUTH <password> called without any password configured for the default user.", "remove it"),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", "permission"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", "another program"),
             ("ERR unknown command 'EVALSHA'", "unknown command"),
-            (
-                "ERR user_script:3: attempt to index a nil value",
-                "attempt to index",
-            ),
+            ("ERR user_script:3: attempt to index a nil value", "attempt to index"),
         ];
         for (line, advice) in broken {
             let trouble = triage(line);
-            assert!(
-                matches!(trouble.error, StoreError::Broken(_)),
-                "{line}: {trouble:?}"
-            );
+            assert!(matches!(trouble.error, StoreError::Broken(_)), "{line}: {trouble:?}");
             assert!(trouble.error.to_string().contains(advice), "{line}: {trouble:?}");
         }
     }

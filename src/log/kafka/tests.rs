@@ -1,0 +1,284 @@
+//! What a real broker seldom says: errors on purpose, by the mock broker. That the guarantees hold is
+//! shown on a real broker, in `tests/log_contract.rs`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
+
+use super::*;
+use crate::log::{Header, Record};
+
+const IN: &str = "in";
+const OUT: &str = "out";
+
+fn broker() -> MockBroker {
+    MockBroker::start(&[(IN, 2), (OUT, 2)]).unwrap()
+}
+
+fn settings(broker: &MockBroker) -> KafkaSettings {
+    KafkaSettings {
+        properties: BTreeMap::from([("bootstrap.servers".into(), broker.bootstrap())]),
+        topics: vec![IN.into()],
+        group: "g".into(),
+        transactional_id: "t".into(),
+        client_id: "c".into(),
+        max_poll_bytes: DEFAULT_MAX_POLL_BYTES,
+    }
+}
+
+fn records(topic: &str, count: usize) -> Vec<OutRecord> {
+    let record = |n: usize| OutRecord {
+        topic: topic.into(),
+        key: Some(n.to_string().into_bytes()),
+        payload: Some(n.to_string().into_bytes()),
+        headers: vec![Header { name: "n".into(), value: Some(n.to_string().into_bytes()) }],
+    };
+    (0..count).map(record).collect()
+}
+
+fn read(log: &mut KafkaLog, count: usize) -> Vec<Record> {
+    let mut read = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while read.len() < count {
+        assert!(Instant::now() < deadline, "only {} of {count} records came", read.len());
+        if let Polled::Records(more) = log.poll(count, Duration::from_millis(20)).unwrap() {
+            read.extend(more);
+        }
+    }
+    read
+}
+
+fn after(record: &Record) -> Vec<Position> {
+    vec![Position {
+        partition: record.at.topic_partition(),
+        next: record.at.offset + 1,
+        metadata: "0".into(),
+    }]
+}
+
+/// With a transaction open that holds a record.
+fn opened(broker: &MockBroker) -> KafkaLog {
+    let mut log = KafkaLog::open(&settings(broker)).unwrap();
+    log.begin().unwrap();
+    log.send(&records(IN, 1)).unwrap();
+    log
+}
+
+#[test]
+fn the_whole_loop_runs_on_the_mock_broker_of_the_demo() {
+    let broker = broker();
+    let mut log = KafkaLog::open(&settings(&broker)).unwrap();
+    log.begin().unwrap();
+    log.send(&records(IN, 500)).unwrap();
+    log.commit().unwrap();
+    let read = read(&mut log, 500);
+    assert!(log.is_connected());
+    log.begin().unwrap();
+    log.send(&records(OUT, 500)).unwrap();
+    for record in &read {
+        assert_eq!(record.headers[0].value, record.payload);
+    }
+    log.send_offsets(&after(read.last().unwrap())).unwrap();
+    log.commit().unwrap();
+    log.begin().unwrap();
+    log.send(&records(OUT, 500)).unwrap();
+    log.abort().unwrap();
+    assert_eq!(log.rewind().unwrap().len(), 2);
+    assert_eq!(log.lags().len(), 2);
+    log.leave();
+    assert!(matches!(log.poll(1, Duration::ZERO), Err(LogError::Broken(_))));
+}
+
+#[test]
+fn a_generation_that_is_gone_aborts_and_fences_nobody() {
+    for gone in [
+        Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+        Answer::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+        Answer::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+        Answer::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+    ] {
+        let broker = broker();
+        let mut log = opened(&broker);
+        log.commit().unwrap();
+        let record = read(&mut log, 1).remove(0);
+        log.begin().unwrap();
+        log.send(&records(OUT, 1)).unwrap();
+        broker.cluster().request_errors(Request::TxnOffsetCommit, &[gone]);
+        let refused = log.send_offsets(&after(&record));
+        assert!(matches!(refused, Err(LogError::Abortable(_))), "{gone:?}: {refused:?}");
+        log.abort().unwrap();
+        log.begin().unwrap();
+        log.send_offsets(&after(&record)).unwrap();
+        log.commit().unwrap();
+    }
+}
+
+#[test]
+fn an_epoch_that_another_producer_raised_is_told_as_such() {
+    let broker = broker();
+    let mut log = opened(&broker);
+    broker.cluster().request_errors(Request::EndTxn, &[Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+    let fenced = log.commit();
+    assert!(matches!(&fenced, Err(LogError::Fenced(why)) if why.contains("instance")), "{fenced:?}");
+}
+
+#[test]
+fn a_commit_that_nobody_knows_the_outcome_of_costs_the_producer() {
+    for unclear in [
+        Answer::RD_KAFKA_RESP_ERR_UNKNOWN,
+        Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+        Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+    ] {
+        let broker = broker();
+        let mut log = opened(&broker);
+        broker.cluster().request_errors(Request::EndTxn, &[unclear]);
+        let lost = log.commit();
+        assert!(matches!(lost, Err(LogError::ProducerLost(_))), "{unclear:?}: {lost:?}");
+        assert!(matches!(log.begin(), Err(LogError::ProducerLost(_))));
+        assert!(matches!(log.abort(), Err(LogError::ProducerLost(_))));
+        log.replace_producer().unwrap();
+        log.begin().unwrap();
+        log.send(&records(OUT, 1)).unwrap();
+        log.commit().unwrap();
+    }
+}
+
+#[test]
+fn a_busy_coordinator_is_waited_out() {
+    let broker = broker();
+    let mut log = opened(&broker);
+    let busy = [
+        Answer::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+        Answer::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        Answer::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+    ];
+    broker.cluster().request_errors(Request::EndTxn, &busy);
+    log.commit().unwrap();
+}
+
+#[test]
+fn a_record_that_a_topic_never_takes_is_refused_by_name() {
+    let broker = broker();
+    let mut log = opened(&broker);
+    let refusals = [Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE];
+    broker.cluster().request_errors(Request::Produce, &refusals);
+    let refused = log.commit();
+    assert!(matches!(&refused, Err(LogError::Broken(why)) if why.contains("topic in")), "{refused:?}");
+
+    // What is too large for the client itself does not even get there.
+    let mut log = opened(&broker);
+    let mut large = records(OUT, 1);
+    large[0].payload = Some(vec![0; 2_000_000]);
+    let refused = log.send(&large);
+    assert!(matches!(&refused, Err(LogError::Broken(why)) if why.contains("topic out")), "{refused:?}");
+    log.abort().unwrap();
+}
+
+#[test]
+fn a_failed_delivery_aborts_without_waiting_for_the_rest() {
+    let broker = broker();
+    let mut log = opened(&broker);
+    let refusals = [Answer::RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS];
+    broker.cluster().request_errors(Request::Produce, &refusals);
+    let refused = log.commit();
+    assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
+    log.abort().unwrap();
+    log.begin().unwrap();
+    log.send(&records(OUT, 1)).unwrap();
+    log.commit().unwrap();
+}
+
+#[test]
+fn an_output_that_may_not_be_written_is_refused_and_not_waited_for() {
+    let broker = broker();
+    let mut log = KafkaLog::open(&settings(&broker)).unwrap();
+    let denied = Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    broker.cluster().topic_error(OUT, denied).unwrap();
+    log.begin().unwrap();
+    let refused = log.send(&records(OUT, 3)).and_then(|()| log.commit());
+    assert!(matches!(refused, Err(LogError::Broken(_))), "{refused:?}");
+}
+
+#[test]
+fn more_than_the_queue_holds_is_sent_all_the_same() {
+    let broker = broker();
+    let mut settings = settings(&broker);
+    settings.properties.insert("queue.buffering.max.messages".into(), "50".into());
+    let mut log = KafkaLog::open(&settings).unwrap();
+    log.begin().unwrap();
+    log.send(&records(IN, 2_000)).unwrap();
+    log.commit().unwrap();
+    assert_eq!(read(&mut log, 2_000).len(), 2_000);
+}
+
+#[test]
+fn a_poll_ends_when_it_has_gathered_enough_bytes() {
+    let broker = broker();
+    let mut settings = settings(&broker);
+    settings.max_poll_bytes = 10_000;
+    let mut log = KafkaLog::open(&settings).unwrap();
+    log.begin().unwrap();
+    let mut large = records(IN, 20);
+    large.iter_mut().for_each(|record| record.payload = Some(vec![7; 4_000]));
+    log.send(&large).unwrap();
+    log.commit().unwrap();
+    let mut left = 20;
+    while left > 0 {
+        if let Polled::Records(records) = log.poll(1_000, Duration::from_millis(20)).unwrap() {
+            assert!(records.len() <= 3, "{}", records.len());
+            left -= records.len();
+        }
+    }
+}
+
+#[test]
+fn missing_input_topics_are_refused_all_by_name() {
+    let broker = broker();
+    let mut settings = settings(&broker);
+    settings.topics = vec![IN.into(), "lost-1".into(), "lost-2".into(), "^may.*".into()];
+    for missing in ["lost-1", "lost-2"] {
+        let unknown = Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        broker.cluster().topic_error(missing, unknown).unwrap();
+    }
+    let Err(LogError::Broken(why)) = KafkaLog::open(&settings) else { panic!("opened") };
+    assert!(why.ends_with("lost-1, lost-2"), "{why}");
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for_and_found_again() {
+    let broker = broker();
+    let mut log = opened(&broker);
+    log.commit().unwrap();
+    read(&mut log, 1);
+
+    broker.cluster().broker_down(1).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while log.is_connected() {
+        assert!(Instant::now() < deadline, "the loss was not noticed");
+        log.poll(10, Duration::from_millis(50)).unwrap();
+        log.keep_alive(Duration::from_millis(50)).unwrap();
+    }
+    let away = log.replace_producer();
+    assert!(matches!(away, Err(LogError::Retriable(_))), "{away:?}");
+
+    broker.cluster().broker_up(1).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = log.replace_producer() {
+        assert!(matches!(error, LogError::Retriable(_)), "{error}");
+        assert!(Instant::now() < deadline, "the broker was not found again");
+    }
+    log.begin().unwrap();
+    log.send(&records(IN, 3)).unwrap();
+    log.commit().unwrap();
+    assert_eq!(read(&mut log, 3).len(), 3);
+    assert!(log.is_connected());
+}
+
+#[test]
+fn opening_without_a_broker_can_be_repeated() {
+    let mut settings = settings(&broker());
+    settings.properties.insert("bootstrap.servers".into(), "127.0.0.1:1".into());
+    let away = KafkaLog::open(&settings).err();
+    assert!(matches!(away, Some(LogError::Retriable(_))), "{away:?}");
+}

@@ -1,0 +1,281 @@
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::entry::TierChange;
+use crate::event::decode::{Decoded, Decoder};
+use crate::log::Record;
+use crate::types::Coordinates;
+
+const KEEPS: Retention = Retention { history: 10, months: 12, days: 30 };
+
+fn programme(rules: &str) -> Programme {
+    let tiers = "tiers:\n  window: P12M\n  levels: [{id: basic, from: 0}, {id: silver, from: 100, earn: 1.1}, {id: gold, from: 500, earn: 1.25}]\n";
+    let text = format!("programme: p\ntimezone: Asia/Shanghai\ncurrency: CNY\n{tiers}rules:\n{rules}");
+    Programme::parse("programme.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn event(programme: &Programme, id: &str, kind: &str, time: &str, data: &str) -> Event {
+    let named = programme.by_type.keys().cloned().collect();
+    let payload = format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"{kind}","time":"{time}","data":{{"member_id":"m",{data}}}}}"#
+    );
+    let record = Record {
+        at: Coordinates { topic: "t".into(), partition: 0, offset: 0 },
+        published_ms: None,
+        key: None,
+        payload: Some(payload.into_bytes()),
+        headers: Vec::new(),
+    };
+    match Decoder::new(named, &programme.currency, 100_000).decode(&record) {
+        Ok(Decoded::Event(event)) => *event,
+        other => panic!("{id}: {other:?}"),
+    }
+}
+
+fn order(programme: &Programme, id: &str, time: &str, amount: &str) -> Event {
+    let data = format!(r#""order_id":"{id}","currency":"CNY","amount":"{amount}""#);
+    event(programme, id, "order.paid", time, &data)
+}
+
+fn sign_in(programme: &Programme, id: &str, time: &str) -> Event {
+    event(programme, id, "member.signed_in", time, r#""channel":"app""#)
+}
+
+/// Entries in short: what paid, points, points cut and why.
+fn entries(outcome: &Outcome) -> Vec<(String, i64, i64, Option<Why>)> {
+    let entries = outcome.applied.iter().filter_map(|applied| match &applied.change {
+        Change::Entry(entry) => {
+            Some((entry.by.name().to_owned(), entry.points.0, entry.declined.0, entry.why))
+        }
+        Change::Tier(_) => None,
+    });
+    entries.collect()
+}
+
+fn tier_changes(outcome: &Outcome) -> Vec<(String, String)> {
+    let changes = outcome.applied.iter().filter_map(|applied| match &applied.change {
+        Change::Tier(TierChange { from, to, .. }) => Some((from.to_string(), to.to_string())),
+        Change::Entry(_) => None,
+    });
+    changes.collect()
+}
+
+fn run(programme: &Programme, account: &mut Account, event: &Event) -> Outcome {
+    apply(programme, account, event, &KEEPS).unwrap()
+}
+
+#[test]
+fn an_amount_pays_by_the_unit_and_is_rounded_once_on_the_whole() {
+    for (rule, amount, expected) in [
+        ("{points: 1, per: 1.00}", "268.28", 268),
+        ("{points: 1, per: 1.00}", "1.99", 1),
+        ("{points: 3, per: 2}", "1.00", 1),
+        ("{points: 3, per: 2}", "2.00", 3),
+        ("{points: 1, per: 0.1}", "0.30", 3),
+        ("{points: 7, per: 3}", "9.00", 21),
+        ("{points: 1, per: 1000}", "999.99", 0),
+    ] {
+        let programme = programme(&format!("  - {{id: r, on: order.paid, earn: {rule}}}\n"));
+        let mut account = Account::new("m".into());
+        run(&programme, &mut account, &order(&programme, "o", "2026-11-22T10:00:00Z", amount));
+        assert_eq!(account.available.0, expected, "{rule} of {amount}");
+    }
+}
+
+#[test]
+fn what_is_too_small_for_a_point_is_declined_with_its_reason() {
+    let programme = programme("  - {id: r, on: order.paid, earn: {points: 1, per: 10}}\n");
+    let mut account = Account::new("m".into());
+    let outcome = run(&programme, &mut account, &order(&programme, "o", "2026-11-22T10:00:00Z", "9.99"));
+    assert_eq!(entries(&outcome), [("r".to_owned(), 0, 0, Some(Why::BelowOnePoint))]);
+}
+
+#[test]
+fn every_matching_item_pays_by_itself_and_is_rounded_by_itself() {
+    let programme = programme(
+        "  - {id: books, on: order.paid, each: item, when: 'item.category == \"books\"', earn: {points: 1, per: 1.00}}\n",
+    );
+    let data = r#""order_id":"o","currency":"CNY","amount":"50","items":[
+        {"sku":"a","category":"books","quantity":3,"price":"1.50"},
+        {"sku":"b","category":"books","quantity":1,"price":"0.99"},
+        {"sku":"c","category":"toys","quantity":1,"price":"40"},
+        {"sku":"d","quantity":1,"price":"5"}]"#;
+    let order = event(&programme, "o", "order.paid", "2026-11-22T10:00:00Z", data);
+    let mut account = Account::new("m".into());
+    let outcome = run(&programme, &mut account, &order);
+    // 4.50 and 0.99 make 4 and 0; the item without a category does not match and costs nobody else.
+    assert_eq!(entries(&outcome), [("books".to_owned(), 4, 0, None)]);
+    assert!(outcome.failed_conditions.is_empty());
+}
+
+#[test]
+fn a_condition_that_cannot_be_evaluated_is_false_and_counted() {
+    let programme =
+        programme("  - {id: r, on: review.posted, when: 'size(data.text) >= 20', earn: {points: 20}}\n");
+    let review = event(&programme, "r", "review.posted", "2026-11-22T10:00:00Z", r#""review_id":"1""#);
+    let outcome = run(&programme, &mut Account::new("m".into()), &review);
+    assert_eq!((entries(&outcome).len(), outcome.failed_conditions), (0, vec![0]));
+}
+
+#[test]
+fn a_daily_limit_begins_at_midnight_of_the_programmes_zone_and_a_late_event_counts_in_its_own_day() {
+    let programme = programme(
+        "  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}\n",
+    );
+    let mut account = Account::new("m".into());
+    for (time, points, why) in [
+        ("2026-11-22T15:59:59Z", 5, None), // 23:59:59 in Shanghai
+        ("2026-11-22T16:00:00Z", 5, None), // midnight
+        ("2026-11-22T23:00:00Z", 0, Some(Why::LimitTimes)),
+        ("2026-11-21T12:00:00Z", 5, None), // late, and the first of its day
+        ("2026-11-21T12:00:01Z", 0, Some(Why::LimitTimes)),
+        ("2026-09-01T12:00:00Z", 0, Some(Why::TooLate)),
+    ] {
+        let outcome = run(&programme, &mut account, &sign_in(&programme, time, time));
+        let (_, paid, cut, reason) = entries(&outcome).remove(0);
+        assert_eq!((paid, reason), (points, why), "{time}");
+        assert_eq!(cut, 5 - points, "{time}");
+    }
+    assert_eq!(account.available.0, 15);
+}
+
+#[test]
+fn points_over_a_limit_are_cut_to_it_and_the_rest_is_declined() {
+    let programme = programme(
+        "  - {id: r, on: order.paid, earn: {points: 1, per: 1}, limit: [{points: 100, per: month}, {times: 3, per: day}]}\n",
+    );
+    let mut account = Account::new("m".into());
+    let mut pay = |id: &str, amount| {
+        let order = order(&programme, id, "2026-11-22T10:00:00Z", amount);
+        entries(&run(&programme, &mut account, &order))
+            .into_iter()
+            .filter(|(by, ..)| by == "r")
+            .map(|(_, paid, cut, why)| (paid, cut, why))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pay("a", "60"), [(60, 0, None)]);
+    assert_eq!(pay("b", "60"), [(40, 0, None), (0, 20, Some(Why::LimitPoints))]);
+    assert_eq!(pay("c", "60"), [(0, 60, Some(Why::LimitPoints))]);
+    assert_eq!(pay("d", "60"), [(0, 60, Some(Why::LimitPoints))]);
+}
+
+#[test]
+fn a_tier_pays_more_on_the_base_as_an_entry_of_its_own_and_is_reached_at_once() {
+    let programme = programme("  - {id: r, on: order.paid, earn: {points: 1, per: 1}}\n");
+    let mut account = Account::new("m".into());
+    let first = run(&programme, &mut account, &order(&programme, "a", "2026-11-22T10:00:00Z", "105"));
+    assert_eq!(entries(&first), [("r".to_owned(), 105, 0, None)], "decided by the tier before");
+    assert_eq!(tier_changes(&first), [("basic".to_owned(), "silver".to_owned())]);
+    let second = run(&programme, &mut account, &order(&programme, "b", "2026-11-22T11:00:00Z", "19"));
+    assert_eq!(
+        entries(&second),
+        [("r".to_owned(), 19, 0, None), ("silver".to_owned(), 1, 0, None)],
+        "1.9 is 1"
+    );
+    assert!(tier_changes(&second).is_empty());
+    let leap = run(&programme, &mut account, &order(&programme, "c", "2026-11-22T12:00:00Z", "9000"));
+    assert_eq!(tier_changes(&leap), [("silver".to_owned(), "gold".to_owned())], "never twice for one event");
+}
+
+#[test]
+fn a_rolling_measure_forgets_what_is_older_but_a_tier_is_kept() {
+    let programme = programme("  - {id: r, on: order.paid, earn: {points: 1, per: 1}}\n");
+    let mut account = Account::new("m".into());
+    run(&programme, &mut account, &order(&programme, "a", "2025-01-10T10:00:00Z", "450"));
+    assert_eq!(account.tier.as_ref().unwrap().id.as_str(), "silver");
+    run(&programme, &mut account, &order(&programme, "b", "2026-01-10T10:00:00Z", "60"));
+    // 450 of January 2025 is no longer among the twelve months: 66 are not gold, and silver stays.
+    assert_eq!(account.tier.as_ref().unwrap().id.as_str(), "silver");
+    assert_eq!(account.earned_in_kept_months().0, 66);
+    assert_eq!(account.earned.total.0, 516);
+}
+
+#[test]
+fn points_that_would_overflow_leave_the_account_as_it_was() {
+    let programme = programme("  - {id: r, on: order.paid, earn: {points: 1, per: 1}}\n");
+    let mut account = Account { available: Points(i64::MAX - 10), ..Account::new("m".into()) };
+    let before = account.clone();
+    let order = order(&programme, "a", "2026-11-22T10:00:00Z", "11");
+    assert_eq!(apply(&programme, &mut account, &order, &KEEPS).unwrap_err(), PointsOverflow);
+    assert_eq!(account, before);
+}
+
+fn busy() -> Programme {
+    programme(
+        "  - {id: purchase, on: order.paid, earn: {points: 3, per: 2}}
+  - {id: big, on: order.paid, when: data.amount >= 100, earn: {points: 10}, limit: {times: 2, per: week}}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: [{times: 1, per: day}, {points: 60, per: month}]}
+",
+    )
+}
+
+/// Orders and sign-ins over some two months, in any order.
+fn some_events() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec((any::<bool>(), 0..60_i64 * 24, 0..30_000_u32), 1..60).prop_map(|drawn| {
+        let programme = busy();
+        let start: Timestamp = "2026-10-01T00:00:00Z".parse().unwrap();
+        let events = drawn.into_iter().enumerate().map(|(at, (is_order, hour, cents))| {
+            let time = (start + jiff::SignedDuration::from_hours(hour)).to_string();
+            if is_order {
+                order(&programme, &format!("o{at}"), &time, &format!("{}.{:02}", cents / 100, cents % 100))
+            } else {
+                sign_in(&programme, &format!("s{at}"), &time)
+            }
+        });
+        events.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn entries_sum_to_the_balance_and_rebuild_the_account(events in some_events()) {
+        let programme = busy();
+        let mut account = Account::new("m".into());
+        let mut rebuilt = Account::new("m".into());
+        let mut sum = 0;
+        for event in &events {
+            for applied in run(&programme, &mut account, event).applied {
+                if let Change::Entry(entry) = &applied.change {
+                    sum += entry.points.0;
+                }
+                rebuilt.evolve(&applied.change, &KEEPS).unwrap();
+                prop_assert_eq!((applied.version, applied.available), (rebuilt.version, rebuilt.available));
+            }
+        }
+        prop_assert_eq!(sum, account.available.0);
+        prop_assert_eq!(account.lots.iter().map(|lot| lot.points.0).sum::<i64>(), sum);
+        prop_assert_eq!(&rebuilt, &account);
+        prop_assert_eq!(&Account::from_json(&account.to_json()).unwrap(), &account);
+    }
+
+    #[test]
+    fn the_same_event_on_the_same_account_always_decides_the_same(events in some_events()) {
+        let programme = busy();
+        let (mut one, mut other) = (Account::new("m".into()), Account::new("m".into()));
+        for event in &events {
+            prop_assert_eq!(run(&programme, &mut one, event).applied, run(&programme, &mut other, event).applied);
+        }
+    }
+
+    #[test]
+    fn limits_are_never_exceeded_in_any_order_of_events(events in some_events()) {
+        let programme = busy();
+        let mut account = Account::new("m".into());
+        let mut by_day = std::collections::HashMap::new();
+        let mut by_month = std::collections::HashMap::new();
+        for event in &events {
+            for applied in run(&programme, &mut account, event).applied {
+                let Change::Entry(entry) = applied.change else { continue };
+                if entry.by.name() == "sign-in" && entry.points.0 > 0 {
+                    *by_day.entry(entry.day).or_insert(0) += 1;
+                    *by_month.entry((entry.day.year(), entry.day.month())).or_insert(0) += entry.points.0;
+                }
+            }
+        }
+        prop_assert!(by_day.values().all(|times| *times <= 1), "{:?}", by_day);
+        prop_assert!(by_month.values().all(|points| *points <= 60), "{:?}", by_month);
+    }
+}
