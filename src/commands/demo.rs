@@ -162,7 +162,11 @@ impl Demo {
 
     /// Works the traffic off and shows what came of it. Nothing where it was told to stop.
     fn run(&self, args: &DemoArgs, is_told_to_stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Report>> {
-        if !self.await_assignment(is_told_to_stop)? {
+        // The mock cluster lets a new group wait for three seconds, and does not let us say otherwise.
+        let waiting = Progress::waiting("the lanes join their consumer group");
+        let joined = self.await_assignment(is_told_to_stop);
+        waiting.finish();
+        if !joined? {
             return Ok(None);
         }
         let traffic = TrafficSettings {

@@ -26,6 +26,17 @@ impl Progress {
         Self { bar, shown: Cell::new(0) }
     }
 
+    /// Something that takes a moment and cannot be counted.
+    pub fn waiting(what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, shown: Cell::new(0) }
+    }
+
     /// So many are done.
     pub fn set(&self, events: u64) {
         let step = (self.bar.length().unwrap_or(0) / STEPS).max(1);

@@ -311,3 +311,53 @@ fn is_read(written: std::io::Result<()>, name: &str) -> anyhow::Result<bool> {
         Err(error) => Err(error).with_context(|| format!("writing to {name}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::kafka::MockBroker;
+    use crate::traffic::{Traffic, TrafficSettings};
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use std::time::Instant;
+
+    #[test]
+    fn a_record_arrives_in_the_topic_of_its_kind_with_its_member_as_key() {
+        let topics = ShopTopic::ALL.map(|kind| (kind.name(), 2));
+        let broker = MockBroker::start(&topics).unwrap();
+        let target =
+            Target { brokers: broker.bootstrap(), properties: Vec::new(), topic: None, linger_ms: 1 };
+        target.ensure_topics(&ShopTopic::ALL, None).unwrap();
+        let mut sink = KafkaSink::open(&target).unwrap();
+        let mut traffic = Traffic::new(TrafficSettings::default());
+        let mut sent: BTreeMap<(String, String), u32> = BTreeMap::new();
+        for number in 0..1_000 {
+            let record = traffic.next(number);
+            sink.send(&record).unwrap();
+            *sent.entry((record.topic.name().to_owned(), record.key.to_owned())).or_default() += 1;
+        }
+        sink.finish().unwrap();
+
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap())
+            .set("group.id", "test")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        consumer.subscribe(&ShopTopic::ALL.map(ShopTopic::name)).unwrap();
+        let (mut arrived, began): (BTreeMap<(String, String), u32>, _) = (BTreeMap::new(), Instant::now());
+        while arrived != sent && began.elapsed() < Duration::from_secs(20) {
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                let key = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
+                *arrived.entry((message.topic().to_owned(), key)).or_default() += 1;
+            }
+        }
+        assert_eq!(arrived, sent);
+    }
+
+    #[test]
+    fn a_property_that_is_none_is_named_and_no_value_is_printed() {
+        assert!("no equals sign".parse::<Property>().is_err());
+        let secret: Property = "sasl.password=s3cret".parse().unwrap();
+        assert_eq!(format!("{secret:?}"), "sasl.password=…");
+    }
+}
