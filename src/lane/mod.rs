@@ -11,7 +11,7 @@
 //!
 //! What makes it exactly-once: a receipt and an outbox record are written with every change, in one
 //! atomic step; results and consumed offsets are published in one transaction. Whatever is delivered
-//! again finds its receipt. [`work`] tells the cases apart, [`recovery`] begins after an assignment.
+//! again finds its receipt. `work` tells the cases apart, `recovery` begins after an assignment.
 
 pub mod outbox;
 pub mod positions;

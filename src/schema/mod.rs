@@ -2,7 +2,7 @@
 //! `schemas/`: `accrual schemas` writes them there and a test compares.
 //!
 //! What goes out is described by the very types that it is rendered from. What comes in is described
-//! by [`input`]; `tests/schemas.rs` holds its every field against the decoder.
+//! by `input`; `tests/schemas.rs` holds its every field against the decoder.
 
 mod input;
 
