@@ -351,6 +351,20 @@ impl Log for MemoryLog {
         self.caught_up && !self.is_rebalanced()
     }
 
+    fn lags(&self) -> Vec<(TopicPartition, i64)> {
+        let state = self.broker.lock();
+        let lag = |(partition, next): (&TopicPartition, &i64)| {
+            let end =
+                state.partitions.get(partition).map_or(0, |log| i64::try_from(log.len()).unwrap_or(i64::MAX));
+            (partition.clone(), end - next)
+        };
+        self.owned.iter().map(lag).collect()
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn leave(&mut self) {
         self.broker.remove_member(&self.topic, self.member);
     }

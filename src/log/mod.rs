@@ -144,14 +144,10 @@ pub trait Log {
 
     /// How many records lie between what is committed and what a `read_committed` reader could read,
     /// for each partition owned. Costs nothing; may be a moment old.
-    fn lags(&self) -> Vec<(TopicPartition, i64)> {
-        Vec::new()
-    }
+    fn lags(&self) -> Vec<(TopicPartition, i64)>;
 
     /// Whether the log could be reached when last heard of.
-    fn is_connected(&self) -> bool {
-        true
-    }
+    fn is_connected(&self) -> bool;
 
     /// Leaves the group, so that others take over at once.
     fn leave(&mut self);

@@ -279,6 +279,10 @@ fn http_says_how_the_worker_is_and_what_a_member_has() {
     let worker = shop.start(&[]);
     worker.wait_until_ready();
     worker.wait_for_metric(r#"accrual_dead_letters_total{reason="not_json"} 1"#);
+    worker.wait_for_metric(&format!(
+        r#"accrual_consumer_lag_records{{partition="0",topic="{}"}} 0"#,
+        shop.input()
+    ));
     assert_eq!(worker.get("/livez").0, 200);
     let (status, body) = worker.get(&format!("/v1/accounts/{}", member.replace('+', "%2B")));
     assert_eq!(status, 200, "{body}");

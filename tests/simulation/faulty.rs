@@ -181,6 +181,14 @@ impl Log for FaultyLog {
         self.inner.caught_up()
     }
 
+    fn lags(&self) -> Vec<(TopicPartition, i64)> {
+        self.inner.lags()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
     fn leave(&mut self) {
         self.inner.leave();
     }

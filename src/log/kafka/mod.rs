@@ -69,17 +69,6 @@ impl KafkaLog {
         Ok(Self { reader: Some(Reader::subscribe(settings)?), writer, sent: Sent::default() })
     }
 
-    /// For each owned partition, how many offsets a `read_committed` reader could read that this lane has
-    /// not committed yet. As of the last half second; costs nothing.
-    pub fn lags(&self) -> Vec<(TopicPartition, i64)> {
-        self.reader.as_ref().map(|reader| reader.owned().lags()).unwrap_or_default()
-    }
-
-    /// Whether a broker was reachable when last heard of.
-    pub fn is_connected(&self) -> bool {
-        self.reader.as_ref().is_some_and(Reader::connected)
-    }
-
     fn reader(&mut self) -> Result<&mut Reader, LogError> {
         self.reader.as_mut().ok_or_else(|| LogError::Broken("this lane has left the group".into()))
     }
@@ -148,6 +137,14 @@ impl Log for KafkaLog {
 
     fn caught_up(&self) -> bool {
         self.reader.as_ref().is_some_and(Reader::caught_up)
+    }
+
+    fn lags(&self) -> Vec<(TopicPartition, i64)> {
+        self.reader.as_ref().map(|reader| reader.owned().lags()).unwrap_or_default()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::connected)
     }
 
     fn leave(&mut self) {
