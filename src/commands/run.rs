@@ -28,7 +28,7 @@ pub struct RunArgs {
 
 /// How long everything must have been worked off before `--until-idle` believes it: longer than
 /// librdkafka takes to notice records that were just published.
-const IDLE_FOR: Duration = Duration::from_millis(500);
+const IDLE_FOR: Duration = Duration::from_millis(1_500);
 
 /// Runs the worker.
 ///
