@@ -34,7 +34,7 @@ COPY --from=build /src/target/release/accrual /usr/local/bin/accrual
 USER 65532:65532
 EXPOSE 9464
 # A worker that was killed gets its partitions back only when Kafka has given up on the old one, after
-# session.timeout.ms (45 s): until then it starts, and is not yet unhealthy.
+# session.timeout.ms (10 s): until then it starts, and is not yet unhealthy.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=90s --retries=6 \
     CMD ["/usr/local/bin/accrual", "probe", "http://127.0.0.1:9464/readyz"]
 STOPSIGNAL SIGTERM
