@@ -28,7 +28,7 @@ pub struct Envelope<'a> {
 
 /// Text that is borrowed from the payload where it holds no escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Structured<'a> {

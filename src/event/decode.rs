@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::cloudevents::Text;
 use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
 use crate::log::Record;
 use crate::store::ReceiptKey;
@@ -177,10 +178,6 @@ impl Facts {
         Self { member, order: None, business_key: None }
     }
 }
-
-/// Text that is borrowed from the payload where it holds no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct OrderPaid<'a> {

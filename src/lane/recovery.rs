@@ -72,7 +72,8 @@ impl<L: Log, S: Store> Lane<L, S> {
                 self.unpublished.push((bucket, key));
             }
         }
-        if !stranded.is_empty() {
+        let knows_more = !stranded.is_empty();
+        if knows_more {
             self.publish_stranded(assigned, &stranded, &processed)?;
             for (bucket, key) in stranded {
                 let gone = known(&key.partition).is_some_and(|(assigned, _)| key.last < start(assigned));
@@ -82,7 +83,8 @@ impl<L: Log, S: Store> Lane<L, S> {
         if !published.is_empty() {
             self.ask_store(|store| store.clear_outbox(&published))?;
         }
-        let processed = self.ask_store(|store| store.processed(&partitions))?;
+        let processed =
+            if knows_more { self.ask_store(|store| store.processed(&partitions))? } else { processed };
         self.positions.assign(assigned, processed);
         Ok(())
     }
