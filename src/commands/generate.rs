@@ -143,8 +143,8 @@ fn open(args: &GenerateArgs) -> anyhow::Result<Sink> {
         brokers: brokers.clone(),
         properties: args.properties.clone(),
         topic: args.topic.clone(),
-        // An event that happens now should not wait for others to be sent with.
-        linger_ms: if args.live { 1 } else { 20 },
+        // Requests of one event each would keep the broker busier than the worker does.
+        linger_ms: if args.live { 10 } else { 20 },
     };
     let topics: &[ShopTopic] = if args.orders_only { &[ShopTopic::Orders] } else { &ShopTopic::ALL };
     let partitions = args.create_topics.then_some(args.partitions);

@@ -47,7 +47,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let shutdown = section(&settings, "shutdown", &["grace"]);
     let grace = optional(shutdown.as_ref(), "grace", seconds(25), |value| value.duration("1s", "1h"));
     let create_topics = settings.get("create_topics").map_or(Some(false), |value| value.boolean());
-    let buckets = settings.get("buckets").map_or(Some(128), |value| value.whole(1..=16_384));
+    let buckets = settings.get("buckets").map_or(Some(32), |value| value.whole(1..=16_384));
     let cache = section(&settings, "cache", &["accounts"]);
     let accounts = optional(cache.as_ref(), "accounts", 100_000, |value| value.whole(1..=100_000_000));
     let instance = settings.get("instance").map(|value| instance(&value));
@@ -152,7 +152,7 @@ fn http(settings: &Map<'_>) -> Option<Http> {
 
 fn batch(settings: &Map<'_>) -> Option<Batch> {
     let section = section(settings, "batch", &["max_events", "max_wait"]);
-    let max_events = optional(section.as_ref(), "max_events", 5_000, |value| value.whole(1..=100_000));
+    let max_events = optional(section.as_ref(), "max_events", 10_000, |value| value.whole(1..=100_000));
     let default = parse_duration("20ms").unwrap_or_default();
     let max_wait = optional(section.as_ref(), "max_wait", default, |value| value.duration("1ms", "10s"));
     Some(Batch { max_events: max_events?, max_wait: max_wait? })

@@ -85,7 +85,7 @@ fn the_example_is_read_as_it_says() {
     assert!(config.programme.exists());
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.lanes, 2);
-    assert_eq!(config.batch, Batch { max_events: 5_000, max_wait: Duration::from_millis(20) });
+    assert_eq!(config.batch, Batch { max_events: 10_000, max_wait: Duration::from_millis(20) });
     assert_eq!(config.dedupe.window, Duration::from_hours(30 * 24));
     assert_eq!(config.history, 10);
     assert_eq!(config.shutdown.grace, Duration::from_secs(25));
@@ -97,8 +97,8 @@ fn what_is_left_out_has_its_default() {
     let config = load("defaults", LEAST, &[]).unwrap();
     assert_eq!(config.store, StoreAddress::Memory);
     assert_eq!(config.lanes, std::thread::available_parallelism().unwrap().get().min(64));
-    assert_eq!(config.batch, Batch { max_events: 5_000, max_wait: Duration::from_millis(20) });
-    assert_eq!(config.buckets, Buckets(128));
+    assert_eq!(config.batch, Batch { max_events: 10_000, max_wait: Duration::from_millis(20) });
+    assert_eq!(config.buckets, Buckets(32));
     assert_eq!(config.cache.accounts, 100_000);
     assert_eq!(config.limits.max_record_bytes, 1_048_576);
     assert_eq!(config.instance, None);

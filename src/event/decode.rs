@@ -85,7 +85,7 @@ impl Decoder {
         let facts = self.facts(kind, data)?;
         let id = EventId { source: source.into(), id: id.into() };
         Ok(Decoded::Event(Box::new(Event {
-            receipt_key: format!("e {id}").into_boxed_str(),
+            receipt_key: receipt_key(&id),
             id,
             kind: kind.clone(),
             time,
@@ -107,7 +107,7 @@ impl Decoder {
                 let member = member(review.member_id)?;
                 let id =
                     required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
-                let business_key = Some(business_key(kind, &member, &id));
+                let business_key = Some(business_key(kind.as_str(), &member, &id));
                 Ok(Facts { member, order: None, business_key })
             }
             "content.shared" => Ok(Facts::of(member(parse::<Share<'_>>(data)?.member_id)?)),
@@ -311,8 +311,15 @@ fn rfc3339(text: &str) -> Result<Timestamp, Rejected> {
 
 /// The receipt of a business key: `order.paid 2:m1 4711`. It is the member's own, because two sources
 /// may number their orders alike; the length keeps a member and an id with spaces apart.
-fn business_key(kind: impl std::fmt::Display, member: &MemberId, id: &str) -> ReceiptKey {
-    format!("{kind} {}:{member} {id}", member.as_str().len()).into_boxed_str()
+fn business_key(kind: &str, member: &MemberId, id: &str) -> ReceiptKey {
+    let member = member.as_str();
+    let mut length = itoa::Buffer::new();
+    [kind, " ", length.format(member.len()), ":", member, " ", id].concat().into_boxed_str()
+}
+
+/// The receipt of the event itself: `e shop/web e1`.
+fn receipt_key(id: &EventId) -> ReceiptKey {
+    ["e ", &id.source, " ", &id.id].concat().into_boxed_str()
 }
 
 fn fingerprint(kind: &EventType, data: &str) -> u64 {

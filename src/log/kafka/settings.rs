@@ -221,8 +221,9 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // As Java clients partition, so that others can join by key.
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
-    // The lane waits for delivery before it commits: a long linger would be a pause in every batch.
-    ("linger.ms", "2"),
+    // A batch is handed over within this time, so that it leaves in one request a partition: with 2 ms it
+    // left in several, and librdkafka's threads and the broker did a fifth more.
+    ("linger.ms", "10"),
     // Right after a commit the coordinator is still writing its markers and asks for another try.
     // librdkafka would wait 100 ms; it doubles this, up to a second, while a broker is away.
     ("retry.backoff.ms", "10"),

@@ -34,12 +34,25 @@ if n_receipts > 0 then
   end
 end
 
+-- Redis writes a number among a command's arguments by printf, which costs more than the command;
+-- the versions of a bucket have few lengths.
+local last_byte = {}
+local function end_of(expected)
+  local length = #expected
+  local text = last_byte[length]
+  if not text then
+    -- An absent key reads as '', so one byte more than nothing tells whether there is an account.
+    text = string.format('%d', math.max(length, 1) - 1)
+    last_byte[length] = text
+  end
+  return text
+end
+
 -- Whether an account has another version than expected, or a receipt is there.
 local function refused()
   for i = 1, #KEYS - account do
     local expected = ARGV[accounts + 2 * i - 2]
-    -- An absent key reads as '', so one byte more than nothing tells whether there is an account.
-    if call('GETRANGE', KEYS[account + i], 0, math.max(#expected, 1) - 1) ~= expected then
+    if call('GETRANGE', KEYS[account + i], '0', end_of(expected)) ~= expected then
       return true
     end
   end

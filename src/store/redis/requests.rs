@@ -60,7 +60,10 @@ impl BucketKeys {
     }
 
     fn account(&mut self, member: &str) -> &str {
-        self.with(format_args!("account:{member}"))
+        self.buffer.truncate(self.prefix);
+        self.buffer.push_str("account:");
+        self.buffer.push_str(member);
+        &self.buffer
     }
 
     /// The generation before the claimed one, the claimed one, and the one after.
