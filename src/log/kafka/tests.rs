@@ -65,6 +65,15 @@ fn opened(broker: &MockBroker) -> KafkaLog {
     log
 }
 
+/// That a broker is there is told by librdkafka's statistics, which may come after its records.
+fn await_connected(log: &mut KafkaLog) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !log.is_connected() {
+        assert!(Instant::now() < deadline, "the broker was not noticed");
+        log.poll(10, Duration::from_millis(50)).unwrap();
+    }
+}
+
 #[test]
 fn the_whole_loop_runs_on_the_mock_broker_of_the_demo() {
     let broker = broker();
@@ -73,7 +82,7 @@ fn the_whole_loop_runs_on_the_mock_broker_of_the_demo() {
     log.send(&records(IN, 500)).unwrap();
     log.commit().unwrap();
     let read = read(&mut log, 500);
-    assert!(log.is_connected());
+    await_connected(&mut log);
     log.begin().unwrap();
     log.send(&records(OUT, 500)).unwrap();
     for record in &read {
@@ -272,11 +281,7 @@ fn a_broker_that_is_away_is_waited_for_and_found_again() {
     log.send(&records(IN, 3)).unwrap();
     log.commit().unwrap();
     assert_eq!(read(&mut log, 3).len(), 3);
-    // Told by librdkafka's statistics, which may come after the records.
-    while !log.is_connected() {
-        assert!(Instant::now() < deadline, "the broker's return was not noticed");
-        log.poll(10, Duration::from_millis(50)).unwrap();
-    }
+    await_connected(&mut log);
 }
 
 #[test]
