@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 
 use crate::account::{Account, HistoryEntry, HistoryLine, Lot, period_index};
 use crate::entry::{Origin, Why};
-use crate::programme::{Level, Limit, Most, Period, Programme, Rule, Tiers, Window};
+use crate::programme::{Level, Limit, Measure, Most, Period, Programme, Tiers, Window};
 use crate::rules::tier;
 use crate::store::{LoadBucket, Store, StoreError};
-use crate::types::{Buckets, EventId, EventType, MemberId, Points, RuleId, TierId};
+use crate::types::{Buckets, CampaignId, EventId, EventType, MemberId, Points, RuleId, TierId};
 
 /// An account as it stands: its points, its tier, what is left of limits today, the last entries.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
@@ -57,13 +57,15 @@ pub struct TierView {
     pub next: Option<NextView>,
 }
 
-/// What a member has earned, as the tiers measure it now.
+/// What counts toward levels now.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MeasureView {
-    /// Points earned in the window.
+    /// What is measured.
+    pub measure: Measure,
+    /// So many points earned, or whole units of money spent, in the window.
     #[schema(value_type = i64)]
-    pub points: Points,
-    /// `lifetime`, or the calendar months that count (`P12M`: this one and eleven before it).
+    pub amount: Points,
+    /// `lifetime`, `calendar_year`, or the calendar months that count (`P12M`: this one and eleven before it).
     pub window: String,
 }
 
@@ -73,7 +75,7 @@ pub struct NextView {
     /// The level.
     #[schema(value_type = String)]
     pub id: TierId,
-    /// Points to earn until it is reached.
+    /// Points to earn, or whole units of money to spend, until it is reached.
     #[schema(value_type = i64)]
     pub missing: Points,
 }
@@ -89,18 +91,23 @@ pub struct LotView {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a limit of a rule leaves until its period ends: times or points, as the rule counts.
+/// What a limit of a rule or a campaign leaves until its period ends: times or points, as it counts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitView {
-    /// The rule.
-    #[schema(value_type = String)]
-    pub rule: RuleId,
+    /// The rule; there is either a rule or a campaign.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub rule: Option<RuleId>,
+    /// The campaign.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub campaign: Option<CampaignId>,
     /// The period of the programme's zone that it counts in.
     pub per: Period,
-    /// How often the rule still pays.
+    /// How often it still pays.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub times_left: Option<u32>,
-    /// How many points the rule still pays.
+    /// How many points it still pays.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<i64>)]
     pub points_left: Option<Points>,
@@ -127,10 +134,18 @@ pub struct EntryView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub rule: Option<RuleId>,
-    /// The tier that paid more on top; there is either a rule or a tier.
+    /// The rule whose days in a row paid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub streak_of: Option<RuleId>,
+    /// The tier that paid more on top.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub tier: Option<TierId>,
+    /// The campaign that paid more on top.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub campaign: Option<CampaignId>,
     /// Why points were declined.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Why>,
@@ -172,10 +187,14 @@ impl AccountView {
         let mut lots: Vec<LotView> =
             account.lots.iter().filter(|lot| lot.points != Points::ZERO).map(LotView::of).collect();
         lots.sort_by(first_to_expire);
-        let limits = programme
-            .rules
+        let of_rules = programme.rules.iter().map(|rule| (Origin::Rule(rule.id.clone()), &rule.limits));
+        let of_campaigns = programme
+            .campaigns
             .iter()
-            .flat_map(|rule| rule.limits.iter().map(move |limit| LimitView::of(rule, limit, account, today)));
+            .map(|campaign| (Origin::Campaign(campaign.id.clone()), &campaign.limits));
+        let limits = of_rules.chain(of_campaigns).flat_map(|(by, limits)| {
+            limits.iter().map(move |limit| LimitView::of(&by, limit, account, today))
+        });
         Self {
             member_id: account.member_id.clone(),
             version: account.version,
@@ -199,19 +218,20 @@ impl TierView {
     fn of(tiers: &Tiers, account: &Account, today: Date) -> Option<Self> {
         let at = tier::current(tiers, account);
         let level = tiers.levels.get(at)?;
-        let measured = measure(tiers, account, today);
+        let measured = tier::measure_in(tiers, account, period_index(Period::Month, today));
         let next = tiers.levels.get(at + 1).map(|next| NextView::of(next, measured));
         // A level that the programme no longer has counts as the first, which nobody ever reached.
         let held = account.tier.as_ref().filter(|held| held.id == level.id);
         let window = match tiers.window {
             Window::Lifetime => "lifetime".to_owned(),
             Window::Months(months) => format!("P{months}M"),
+            Window::CalendarYear => "calendar_year".to_owned(),
         };
         Some(Self {
             id: level.id.clone(),
             since: held.map(|held| moment(held.since)),
             benefits: level.benefits.clone(),
-            measured: MeasureView { points: measured, window },
+            measured: MeasureView { measure: tiers.measure, amount: measured, window },
             next,
         })
     }
@@ -230,22 +250,20 @@ impl LotView {
 }
 
 impl LimitView {
-    fn of(rule: &Rule, limit: &Limit, account: &Account, today: Date) -> Self {
-        let (times, paid) = account.used(&rule.id, limit.per, today);
+    fn of(by: &Origin, limit: &Limit, account: &Account, today: Date) -> Self {
+        let (times, paid) = account.used(by, limit.per, today);
         let (times_left, points_left) = match limit.most {
             Most::Times(most) => (Some(most.saturating_sub(times)), None),
             Most::Points(most) => (None, Some(Points(most.0.saturating_sub(paid.0).max(0)))),
         };
-        Self { rule: rule.id.clone(), per: limit.per, times_left, points_left }
+        let By { rule, campaign, .. } = By::of(by);
+        Self { rule, campaign, per: limit.per, times_left, points_left }
     }
 }
 
 impl EntryView {
     fn of(entry: &HistoryEntry) -> Self {
-        let (rule, tier) = match &entry.by {
-            Origin::Rule(rule) => (Some(rule.clone()), None),
-            Origin::Tier(tier) => (None, Some(tier.clone())),
-        };
+        let By { rule, streak_of, tier, campaign } = By::of(&entry.by);
         let (source, id) = entry.event.split_once(' ').unwrap_or(("", &entry.event));
         Self {
             time: moment(entry.at),
@@ -253,20 +271,33 @@ impl EntryView {
             points: entry.points,
             declined: Some(entry.declined).filter(|declined| *declined != Points::ZERO),
             rule,
+            streak_of,
             tier,
+            campaign,
             reason: entry.why,
             event: EventId { source: source.into(), id: id.into() },
         }
     }
 }
 
-/// What counts toward levels today. An account forgets months only with its next entry, so that the
-/// months which have left the window since are left out here.
-fn measure(tiers: &Tiers, account: &Account, today: Date) -> Points {
-    let Window::Months(kept) = tiers.window else { return tier::measure(tiers, account) };
-    let oldest = period_index(Period::Month, today) - i32::from(kept);
-    let counting = account.earned.months.iter().filter(|(month, _)| *month > oldest);
-    Points(counting.map(|(_, points)| points.0).fold(0, i64::saturating_add))
+/// An origin as fields of which one is there.
+#[derive(Default)]
+struct By {
+    rule: Option<RuleId>,
+    streak_of: Option<RuleId>,
+    tier: Option<TierId>,
+    campaign: Option<CampaignId>,
+}
+
+impl By {
+    fn of(origin: &Origin) -> Self {
+        match origin.clone() {
+            Origin::Rule(rule) => Self { rule: Some(rule), ..Self::default() },
+            Origin::Streak(rule) => Self { streak_of: Some(rule), ..Self::default() },
+            Origin::Tier(tier) => Self { tier: Some(tier), ..Self::default() },
+            Origin::Campaign(campaign) => Self { campaign: Some(campaign), ..Self::default() },
+        }
+    }
 }
 
 /// The lots that expire first come first, those that never do last.

@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::account::ProfileUpdate;
 use crate::event::Event;
 use crate::programme::Period;
-use crate::types::{EventId, MemberId, Points, RuleId, TierId};
+use crate::types::{CampaignId, EventId, MemberId, Points, RuleId, TierId};
 
 /// A change of an account. Each makes the account's version one more.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +20,36 @@ pub enum Change {
     Entry(Entry),
     /// Another level.
     Tier(TierChange),
+    /// Something that later conditions may ask for, where no entry says it.
+    Noted(Noted),
+}
+
+/// What a member did or what was told of them, where the event made no entry that could say it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Noted {
+    /// What.
+    pub note: Note,
+    /// The event's time, in seconds since 1970.
+    pub at: i64,
+    /// The event's day in the programme's zone.
+    pub day: Date,
+}
+
+/// What the conditions of later events may ask for. It goes with the event's first entry, so that the
+/// ledger alone rebuilds an account.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// An order was paid.
+    Order {
+        /// With this much money.
+        #[schemars(with = "String", extend("pattern" = r"^-?[0-9]+(\.[0-9]+)?$"))]
+        amount: Decimal,
+    },
+    /// The member signed in.
+    SignIn {},
+    /// The shop told something of the member.
+    Profile(ProfileUpdate),
 }
 
 /// One line of the ledger: points moved, or were declined, and why.
@@ -37,8 +68,14 @@ pub struct Entry {
     /// Why it was declined.
     pub why: Option<Why>,
     /// What it was computed from, where that is an amount: an order's money, or the base in points
-    /// that a tier pays more on.
+    /// that a tier or a campaign pays more on.
     pub of: Option<Decimal>,
+    /// What it is multiplied by, for a tier's or a campaign's.
+    pub factor: Option<Decimal>,
+    /// Days in a row: that the day counts for the rule's streak, or the length that a bonus is for.
+    pub streak: Option<u32>,
+    /// What the event says for later conditions; on its first entry only.
+    pub note: Option<Note>,
     /// The event's time, in seconds since 1970.
     pub at: i64,
     /// The event's day in the programme's zone.
@@ -77,29 +114,39 @@ impl EntryKind {
     }
 }
 
-/// What paid, or would have. As JSON `{"rule":"sign-in"}` or `{"tier":"gold"}`.
+/// What paid, or would have. As JSON `{"rule":"sign-in"}`, `{"streak_of":"sign-in"}`, `{"tier":"gold"}`
+/// or `{"campaign":"double-eleven"}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A rule: the base.
     Rule(RuleId),
+    /// Days in a row of what a rule pays for.
+    #[serde(rename = "streak_of")]
+    Streak(RuleId),
     /// The tier's factor on the base.
     Tier(TierId),
+    /// A campaign.
+    Campaign(CampaignId),
 }
 
 impl Origin {
-    /// The rule's or tier's name.
+    /// The rule's, tier's or campaign's name.
     pub fn name(&self) -> &str {
         match self {
-            Origin::Rule(rule) => rule.as_str(),
+            Origin::Rule(rule) | Origin::Streak(rule) => rule.as_str(),
             Origin::Tier(tier) => tier.as_str(),
+            Origin::Campaign(campaign) => campaign.as_str(),
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// What kind of name that is.
+    pub fn kind(&self) -> &'static str {
         match self {
             Origin::Rule(_) => "rule",
+            Origin::Streak(_) => "streak",
             Origin::Tier(_) => "tier",
+            Origin::Campaign(_) => "campaign",
         }
     }
 }
@@ -208,10 +255,19 @@ pub(crate) struct EntryData<'a> {
     version: u64,
     #[serde(flatten)]
     by: &'a Origin,
-    /// What it was computed from: an order's money, or the base in points that a tier pays more on.
+    /// What it was computed from: an order's money, or the base in points that a tier or a campaign pays
+    /// more on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("pattern" = r"^-?[0-9]+(\.[0-9]+)?$"))]
     of: Option<Decimal>,
+    /// What that base is multiplied by; the entry pays the part above 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("pattern" = r"^[0-9]+(\.[0-9]+)?$"))]
+    factor: Option<Decimal>,
+    /// Days in a row: with a rule, how long its streak is now; with a bonus, the length that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
+    streak: Option<u32>,
     /// Why points were declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Why")]
@@ -222,6 +278,24 @@ pub(crate) struct EntryData<'a> {
     /// The periods whose limits it counts toward.
     #[serde(skip_serializing_if = "<[Period]>::is_empty")]
     counts: &'a [Period],
+    /// What the event says for later conditions; on its first entry only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Note")]
+    noted: Option<&'a Note>,
+    event: EventRef<'a>,
+    programme: ProgrammeRef<'a>,
+}
+
+/// What a member did or what was told of them, where nothing was earned or declined by it.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct NotedData<'a> {
+    member_id: &'a MemberId,
+    noted: &'a Note,
+    /// The event's day in the programme's zone.
+    #[schemars(with = "String", extend("format" = "date"))]
+    day: Date,
+    /// The account's version after it.
+    version: u64,
     event: EventRef<'a>,
     programme: ProgrammeRef<'a>,
 }
@@ -307,14 +381,18 @@ impl Renderer {
                     version: applied.version,
                     by: &entry.by,
                     of: entry.of,
+                    factor: entry.factor,
+                    streak: entry.streak,
                     reason: entry.why,
                     day: entry.day,
                     counts: &entry.counts,
+                    noted: entry.note.as_ref(),
                     event: event_ref,
                     programme,
                 };
                 self.envelope(id, entry.kind.event_type(), &event.member, &event.time_text, data)
             }
+            Change::Noted(noted) => self.noted(event, noted, applied.version),
             Change::Tier(change) => {
                 let parts = [event.id.source.as_ref(), &event.id.id, "tier-change", change.to.as_str()];
                 let data = TierData {
@@ -330,6 +408,20 @@ impl Renderer {
                 self.envelope(self.id(&parts, 0), "tier.changed", &event.member, &event.time_text, data)
             }
         }
+    }
+
+    /// A note that no entry could take along.
+    fn noted(&self, event: &Event, noted: &Noted, version: u64) -> Vec<u8> {
+        let id = self.id(&[&event.id.source, &event.id.id, "noted"], 0);
+        let data = NotedData {
+            member_id: &event.member,
+            noted: &noted.note,
+            day: noted.day,
+            version,
+            event: EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() },
+            programme: ProgrammeRef { name: &self.programme, version: &self.version },
+        };
+        self.envelope(id, "member.noted", &event.member, &event.time_text, data)
     }
 
     /// An account's snapshot: its JSON as stored, in an envelope.

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub duplicates: IntCounterVec,
     /// Dead letters by reason.
     pub dead_letters: IntCounterVec,
-    /// Conditions that could not be evaluated, by rule.
+    /// Conditions that could not be evaluated, by rule or campaign.
     pub condition_failures: IntCounterVec,
     /// Records between the lane and the `read_committed` end of its partitions.
     pub lag: IntGaugeVec,
@@ -123,8 +123,8 @@ impl Metrics {
             )?,
             points: counters(
                 "accrual_points_total",
-                "Points by what paid (rule or tier) and by kind of entry.",
-                &["rule", "kind"],
+                "Points by what paid (by: rule, streak, tier or campaign; rule: its name) and by kind of entry.",
+                &["by", "rule", "kind"],
             )?,
             tier_changes: counters("accrual_tier_changes_total", "Tier changes.", &["from", "to"])?,
             duplicates: counters(
@@ -135,7 +135,7 @@ impl Metrics {
             dead_letters: counters("accrual_dead_letters_total", "Dead letters by reason.", &["reason"])?,
             condition_failures: counters(
                 "accrual_condition_failures_total",
-                "Conditions that could not be evaluated on an event, and so did not hold, by rule.",
+                "Conditions that could not be evaluated on an event, and so did not hold, by rule or campaign.",
                 &["rule"],
             )?,
             lag: gauges(
@@ -204,9 +204,15 @@ impl Metrics {
         }
         for rule in &programme.rules {
             for kind in ["earned", "declined"] {
-                self.points.with_label_values(&[rule.id.as_str(), kind]);
+                self.points.with_label_values(&["rule", rule.id.as_str(), kind]);
             }
             self.condition_failures.with_label_values(&[rule.id.as_str()]);
+        }
+        for campaign in &programme.campaigns {
+            for kind in ["earned", "declined"] {
+                self.points.with_label_values(&["campaign", campaign.id.as_str(), kind]);
+            }
+            self.condition_failures.with_label_values(&[campaign.id.as_str()]);
         }
         for pair in programme.tiers.iter().flat_map(|tiers| tiers.levels.windows(2)) {
             if let [from, to] = pair {

@@ -62,6 +62,10 @@ shared_text! {
     RuleId
 }
 shared_text! {
+    /// A campaign of the programme.
+    CampaignId
+}
+shared_text! {
     /// A level of the programme's tiers.
     TierId
 }

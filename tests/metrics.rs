@@ -23,7 +23,7 @@ fn rendered() -> String {
     let programme = Programme::parse("examples/programme.yaml", programme).unwrap();
     let metrics = Metrics::new(&programme).unwrap();
     metrics.events.with_label_values(&["order.paid", "applied"]).inc();
-    metrics.points.with_label_values(&["purchase", "earned"]).inc_by(10);
+    metrics.points.with_label_values(&["rule", "purchase", "earned"]).inc_by(10);
     metrics.tier_changes.with_label_values(&["basic", "silver"]).inc();
     metrics.duplicates.with_label_values(&["event_id"]).inc();
     metrics.dead_letters.with_label_values(&["not_json"]).inc();

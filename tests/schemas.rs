@@ -148,7 +148,9 @@ tiers:
   levels: [{id: basic, from: 0}, {id: silver, from: 100, earn: 1.5}]
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
-  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: [{times: 1, per: day}, {points: 50, per: month}]}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}]}
+campaigns:
+  - {id: regulars, on: member.signed_in, add: 7, audience: member.orders >= 1}
 ";
     let programme = Programme::parse("programme.yaml", programme).unwrap();
     let renderer = Renderer::new(&programme.name, &programme.version);
@@ -156,8 +158,12 @@ rules:
     let mut account = Account::new("m-1042".into());
     let mut again = example("member.signed_in");
     again["id"] = json!("4f1c-2");
+    let mut next_day = again.clone();
+    next_day["id"] = json!("4f1c-3");
+    next_day["time"] = json!("2026-11-23T12:00:00Z");
     let mut published = Vec::new();
-    for event in [example("order.paid"), example("member.signed_in"), again] {
+    let told = example("member.registered");
+    for event in [told, example("order.paid"), example("member.signed_in"), again, next_day] {
         let event = decode(&event).unwrap();
         let outcome = rules::apply(&programme, &mut account, &event, &retention).unwrap();
         published.extend(outcome.applied.iter().map(|applied| renderer.change(&event, applied)));
@@ -201,6 +207,10 @@ fn a_record_that_is_not_as_its_schema_says_fails() {
     let faults = [
         ("points.earned", "/data/points", json!("5")),
         ("points.earned", "/data/rule", json!(7)),
+        ("points.earned", "/data/campaign", json!(7)),
+        ("points.earned", "/data/streak_of", Value::Null),
+        ("points.earned", "/data/noted/order/amount", json!(9.5)),
+        ("member.noted", "/data/noted/profile/segments", json!("vip")),
         ("points.earned", "/data/counts", json!(["fortnight"])),
         ("points.earned", "/data/event/id", Value::Null),
         ("points.earned", "/time", json!("yesterday")),
@@ -210,6 +220,9 @@ fn a_record_that_is_not_as_its_schema_says_fails() {
         ("tier.changed", "/data/from", Value::Null),
         ("account.changed", "/data/lots/0/points", json!(1.5)),
         ("account.changed", "/data/used/sign-in/0/0", json!("fortnight")),
+        ("account.changed", "/data/activity/months/0/1", json!("many")),
+        ("account.changed", "/data/profile/birthday", json!("spring")),
+        ("account.changed", "/data/streaks/sign-in/0", json!([1, 2])),
     ];
     let records: Vec<Value> = published().iter().map(|json| serde_json::from_slice(json).unwrap()).collect();
     let spoilt = faults.iter().map(|(kind, pointer, value)| {

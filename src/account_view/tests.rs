@@ -82,7 +82,7 @@ fn a_member_sees_points_tier_progress_lots_limits_and_reasons() {
             "id": "silver",
             "since": "2026-03-01T00:00:00Z",
             "benefits": ["priority_service"],
-            "measured": {"points": 1205, "window": "P12M"},
+            "measured": {"measure": "earned", "amount": 1205, "window": "P12M"},
             "next": {"id": "gold", "missing": 3795},
         },
         "lots": [
@@ -114,7 +114,7 @@ fn a_limit_is_whole_again_when_the_day_of_the_programme_zone_ends() {
 
 #[test]
 fn months_that_left_the_window_do_not_count_toward_the_next_tier() {
-    let measured = |now| shown(&account(), now)["tier"]["measured"]["points"].clone();
+    let measured = |now| shown(&account(), now)["tier"]["measured"]["amount"].clone();
     assert_eq!(measured("2026-11-30T15:59:59Z"), 1205);
     assert_eq!(measured("2026-11-30T16:00:00Z"), 305);
     assert_eq!(measured("2028-01-01T00:00:00Z"), 0);

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::setup::{SettingsArgs, Setup};
-use crate::account_view::{AccountView, EntryView, LimitView, TierView, find};
-use crate::programme::{Period, Programme};
+use crate::account_view::{AccountView, EntryView, LimitView, MeasureView, TierView, find};
+use crate::programme::{Measure, Period, Programme};
 use crate::store::Store;
 use crate::types::{Buckets, MemberId, Points};
 
@@ -97,7 +97,7 @@ fn page(view: &AccountView, zone: &TimeZone) -> String {
     let expiry = |at: &Option<Timestamp>| at.as_ref().map_or_else(|| "never".to_owned(), time);
     let lots = lots.iter().map(|lot| [lot.points.to_string(), expiry(&lot.expires_at)]);
     section(&mut page, &["points", "expire"], lots);
-    section(&mut page, &["left", "per", "rule"], limits.iter().map(limit));
+    section(&mut page, &["left", "per", "limit of"], limits.iter().map(limit));
     section(
         &mut page,
         &["points", "time", "by", "why", "event"],
@@ -107,9 +107,14 @@ fn page(view: &AccountView, zone: &TimeZone) -> String {
 }
 
 fn progress(tier: &TierView) -> String {
-    let measured = format!("{} earned ({})", tier.measured.points, tier.measured.window);
+    let MeasureView { measure, amount, window } = &tier.measured;
+    let (unit, verb) = match measure {
+        Measure::Earned => ("points", "earned"),
+        Measure::Spend => ("of money", "spent"),
+    };
+    let measured = format!("{amount} {verb} ({window})");
     match &tier.next {
-        Some(next) => format!("{}: {} points missing, {measured}", next.id, next.missing),
+        Some(next) => format!("{}: {} {unit} missing, {measured}", next.id, next.missing),
         None => format!("none, this is the highest, {measured}"),
     }
 }
@@ -124,12 +129,19 @@ fn limit(limit: &LimitView) -> [String; 3] {
         Period::Year => "year",
         Period::Ever => "ever",
     };
-    [times.or(points).unwrap_or_default(), per.to_owned(), limit.rule.to_string()]
+    let rule = limit.rule.as_ref().map(ToString::to_string);
+    let campaign = limit.campaign.as_ref().map(|campaign| format!("campaign {campaign}"));
+    [times.or(points).unwrap_or_default(), per.to_owned(), rule.or(campaign).unwrap_or_default()]
 }
 
 fn entry(entry: &EntryView, time: String) -> [String; 5] {
-    let rule = entry.rule.as_ref().map(ToString::to_string);
-    let by = rule.or_else(|| entry.tier.as_ref().map(|tier| format!("tier {tier}"))).unwrap_or_default();
+    let by = [
+        entry.rule.as_ref().map(ToString::to_string),
+        entry.streak_of.as_ref().map(|rule| format!("streak of {rule}")),
+        entry.tier.as_ref().map(|tier| format!("tier {tier}")),
+        entry.campaign.as_ref().map(|campaign| format!("campaign {campaign}")),
+    ];
+    let by = by.into_iter().flatten().next().unwrap_or_default();
     let cut = entry.declined.map(|declined| format!(", {declined} declined")).unwrap_or_default();
     let why = entry.reason.map(|reason| format!("{}{cut}", reason.as_str().replace('_', " ")));
     [format!("{:+}", entry.points.0), time, by, why.unwrap_or_default(), entry.event.to_string()]
@@ -167,7 +179,7 @@ mod tests {
             "member_id": "m-1", "version": 7, "available": 1205, "pending": 30,
             "tier": {
                 "id": "silver", "since": "2026-03-01T00:00:00Z", "benefits": ["priority_service"],
-                "measured": {"points": 1205, "window": "P12M"},
+                "measured": {"measure": "earned", "amount": 1205, "window": "P12M"},
                 "next": {"id": "gold", "missing": 3795},
             },
             "lots": [{"points": 1200, "expires_at": "2026-12-31T16:00:00Z"}, {"points": 5, "expires_at": null}],
@@ -192,7 +204,7 @@ mod tests {
    1200  2027-01-01 00:00
       5  never
 
-    LEFT  PER  RULE
+    LEFT  PER  LIMIT OF
  0 times  day  sign-in
 
  POINTS  TIME              BY           WHY                      EVENT

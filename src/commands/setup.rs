@@ -196,6 +196,7 @@ impl Setup {
 pub fn retention(programme: &Programme, history: usize, window: Duration) -> Retention {
     let months = match programme.tiers.as_ref().map(|tiers| tiers.window) {
         Some(Window::Months(months)) => months,
+        Some(Window::CalendarYear) => 12,
         Some(Window::Lifetime) | None => 0,
     };
     let days = window.as_secs().div_ceil(86_400);

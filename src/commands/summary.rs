@@ -81,17 +81,24 @@ impl Summary {
                 *events.entry(kind).or_default().entry(result).or_default() += number;
             }
         }
-        let paid = counts(&metrics.points, ["rule", "kind"]);
-        let points_of = |name: &str| {
-            let sum = |kind: &str| paid.get(&[name.to_owned(), kind.to_owned()]).copied().unwrap_or_default();
-            PointsOf { name: name.to_owned(), earned: sum("earned"), declined: sum("declined") }
+        let paid = counts(&metrics.points, ["by", "rule", "kind"]);
+        let points_of = |by: &str, name: &str| {
+            let key = |kind: &str| [by, name, kind].map(str::to_owned);
+            let sum = |kind: &str| paid.get(&key(kind)).copied().unwrap_or_default();
+            let name = if by == "rule" { name.to_owned() } else { format!("{by} {name}") };
+            PointsOf { name, earned: sum("earned"), declined: sum("declined") }
         };
-        let rules = programme.rules.iter().map(|rule| points_of(rule.id.as_str()));
+        let rules = programme.rules.iter().map(|rule| points_of("rule", rule.id.as_str()));
+        let streaks = programme.rules.iter().map(|rule| points_of("streak", rule.id.as_str()));
         let levels = programme.tiers.iter().flat_map(|tiers| &tiers.levels);
-        let tiers = levels.map(|level| points_of(level.id.as_str())).filter(|of| of.earned + of.declined > 0);
+        let tiers = levels.map(|level| points_of("tier", level.id.as_str()));
+        let campaigns =
+            programme.campaigns.iter().map(|campaign| points_of("campaign", campaign.id.as_str()));
+        // What a rule never paid is worth knowing; of the others there may be many.
+        let others = streaks.chain(tiers).chain(campaigns).filter(|of| of.earned + of.declined > 0);
         Self {
             events,
-            points: rules.chain(tiers).collect(),
+            points: rules.chain(others).collect(),
             duplicates: above_zero(counts(&metrics.duplicates, ["by"])),
             dead_letters: above_zero(counts(&metrics.dead_letters, ["reason"])),
             latency: quantile(&metrics.end_to_end_seconds, 0.5)
@@ -136,8 +143,7 @@ impl fmt::Display for Summary {
         row(&mut events, "all", shown.iter().map(|result| self.with(*result)));
         writeln!(f, "{events}\n")?;
 
-        let mut points =
-            table(&["rule or tier".to_owned(), "points earned".to_owned(), "declined".to_owned()]);
+        let mut points = table(&["paid by".to_owned(), "points earned".to_owned(), "declined".to_owned()]);
         for of in &self.points {
             row(&mut points, &of.name, [of.earned, of.declined]);
         }
@@ -268,16 +274,17 @@ mod tests {
         metrics.events.with_label_values(&["order.paid", "applied"]).inc_by(1_200);
         metrics.events.with_label_values(&["order.paid", "duplicate"]).inc_by(3);
         metrics.events.with_label_values(&["other", "dead_letter"]).inc_by(2);
-        metrics.points.with_label_values(&["purchase", "earned"]).inc_by(5_000);
-        metrics.points.with_label_values(&["gold", "earned"]).inc_by(70);
-        metrics.points.with_label_values(&["share", "declined"]).inc_by(8);
+        metrics.points.with_label_values(&["rule", "purchase", "earned"]).inc_by(5_000);
+        metrics.points.with_label_values(&["tier", "gold", "earned"]).inc_by(70);
+        metrics.points.with_label_values(&["rule", "share", "declined"]).inc_by(8);
         metrics.duplicates.with_label_values(&["event_id"]).inc_by(3);
         metrics.dead_letters.with_label_values(&["not_json"]).inc_by(2);
         let summary = Summary::of(&metrics, &programme);
         assert_eq!(processed(&metrics), 1_205);
         assert_eq!((summary.with(EventResult::Applied), summary.earned()), (1_200, 5_070));
         let shown = summary.to_string();
-        for part in ["order.paid", "1,200", "purchase", "5,000", "gold", "5,070", "event_id 3", "not_json 2"]
+        for part in
+            ["order.paid", "1,200", "purchase", "5,000", "tier gold", "5,070", "event_id 3", "not_json 2"]
         {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::cloudevents::Text;
 use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
+use crate::account::{Attributes, ProfileUpdate};
 use crate::log::Record;
 use crate::store::ReceiptKey;
 use crate::types::{EventId, EventType, MemberId};
@@ -21,6 +23,14 @@ pub const MOST_ITEMS: usize = 1_000;
 
 /// Ids may be this many bytes long; they become keys.
 pub const LONGEST_ID: usize = 512;
+
+/// A member may be in so many segments, named in so many bytes, and have attributes of so many bytes:
+/// they are kept in the account and written with each of its changes.
+pub const MOST_SEGMENTS: usize = 50;
+/// See [`MOST_SEGMENTS`].
+pub const LONGEST_SEGMENT: usize = 64;
+/// See [`MOST_SEGMENTS`].
+pub const LONGEST_ATTRIBUTES: usize = 2_048;
 
 /// Types of the domain that this version does not decide. They are never skipped in silence: they go
 /// to the dead letters, from where they can be replayed.
@@ -92,6 +102,7 @@ impl Decoder {
             time_text: time_text.into(),
             member: facts.member,
             order: facts.order,
+            profile: facts.profile,
             business_key: facts.business_key,
             data: data.into(),
             fingerprint: fingerprint(kind, data),
@@ -108,11 +119,13 @@ impl Decoder {
                 let id =
                     required("data.review_id", review.review_id.map(|text| text.0), Reason::MissingField)?;
                 let business_key = Some(business_key(kind.as_str(), &member, &id));
-                Ok(Facts { member, order: None, business_key })
+                Ok(Facts { business_key, ..Facts::of(member) })
             }
             "content.shared" => Ok(Facts::of(member(parse::<Share<'_>>(data)?.member_id)?)),
             "member.registered" | "member.updated" => {
-                Ok(Facts::of(member(parse::<Profile<'_>>(data)?.member_id)?))
+                let told: Profile<'_> = parse(data)?;
+                let update = profile(&told, kind.as_str() == "member.registered")?;
+                Ok(Facts { profile: Some(Box::new(update)), ..Facts::of(member(told.member_id)?) })
             }
             _ => Ok(Facts::of(member(parse::<Any<'_>>(data)?.member_id)?)),
         }
@@ -148,7 +161,7 @@ impl Decoder {
         let items =
             items.iter().enumerate().map(|(at, item)| self.item(at, item)).collect::<Result<_, _>>()?;
         let business_key = Some(business_key("order.paid", &member, &id));
-        Ok(Facts { member, order: Some(Order { amount, items }), business_key })
+        Ok(Facts { order: Some(Order { amount, items }), business_key, ..Facts::of(member) })
     }
 
     fn item(&self, at: usize, item: &OrderItem<'_>) -> Result<Item, Rejected> {
@@ -170,12 +183,13 @@ impl Decoder {
 struct Facts {
     member: MemberId,
     order: Option<Order>,
+    profile: Option<Box<ProfileUpdate>>,
     business_key: Option<ReceiptKey>,
 }
 
 impl Facts {
     fn of(member: MemberId) -> Self {
-        Self { member, order: None, business_key: None }
+        Self { member, order: None, profile: None, business_key: None }
     }
 }
 
@@ -258,7 +272,8 @@ struct Profile<'a> {
     birthday: Option<Text<'a>>,
     #[serde(borrow)]
     segments: Option<Vec<Text<'a>>>,
-    attributes: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(borrow)]
+    attributes: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -278,6 +293,50 @@ fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Rejected> {
 fn member(id: Option<Text<'_>>) -> Result<MemberId, Rejected> {
     let id = required("data.member_id", id.map(|text| text.0), Reason::NoMember)?;
     Ok(MemberId::from(id.as_ref()))
+}
+
+/// What is told of a member, small enough to be kept in the account.
+fn profile(told: &Profile<'_>, registered: bool) -> Result<ProfileUpdate, Rejected> {
+    let birthday = told.birthday.as_ref().map(|text| birthday(&text.0)).transpose()?;
+    let segments = told.segments.as_deref().map(segments).transpose()?;
+    let attributes = told.attributes.filter(|json| json.get() != "null").map(attributes).transpose()?;
+    Ok(ProfileUpdate { registered, birthday, segments, attributes })
+}
+
+fn birthday(text: &str) -> Result<Date, Rejected> {
+    let plain = text.len() == 10;
+    text.parse().ok().filter(|_| plain).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        let detail = format!("data.birthday is \"{shown}\", expected a date such as 1990-05-17");
+        Rejected::new(Reason::WrongKind, detail)
+    })
+}
+
+fn segments(names: &[Text<'_>]) -> Result<Vec<Box<str>>, Rejected> {
+    let longest = names.iter().map(|name| name.0.len()).max().unwrap_or_default();
+    if names.len() > MOST_SEGMENTS || longest > LONGEST_SEGMENT {
+        let detail = format!(
+            "data.segments has {} names of up to {longest} bytes, at most {MOST_SEGMENTS} of \
+             {LONGEST_SEGMENT} bytes are allowed",
+            names.len()
+        );
+        return Err(Rejected::new(Reason::TooLong, detail));
+    }
+    Ok(names.iter().map(|name| name.0.as_ref().into()).collect())
+}
+
+fn attributes(json: &RawValue) -> Result<Attributes, Rejected> {
+    let text = json.get();
+    if !text.starts_with('{') {
+        let detail = format!("data.attributes is {}, expected an object", money::kind_of(text));
+        return Err(Rejected::new(Reason::WrongKind, detail));
+    }
+    if text.len() > LONGEST_ATTRIBUTES {
+        let detail =
+            format!("data.attributes has {} bytes, at most {LONGEST_ATTRIBUTES} are allowed", text.len());
+        return Err(Rejected::new(Reason::TooLong, detail));
+    }
+    Ok(Attributes::from(json))
 }
 
 /// The text, if it is there, not empty and not too long.

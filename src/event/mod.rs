@@ -8,6 +8,7 @@ pub mod money;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
+use crate::account::ProfileUpdate;
 use crate::store::ReceiptKey;
 use crate::types::{EventId, EventType, MemberId};
 
@@ -26,6 +27,8 @@ pub struct Event {
     pub member: MemberId,
     /// What it is worth money, for an order.
     pub order: Option<Order>,
+    /// What it says of the member, for a registration or an update.
+    pub profile: Option<Box<ProfileUpdate>>,
     /// The key of what may happen only once however often upstream says it: an order's payment, a
     /// review. Nothing for types without one.
     pub business_key: Option<ReceiptKey>,

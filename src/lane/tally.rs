@@ -8,6 +8,7 @@ use crate::entry::{Applied, Change, EntryKind, Origin};
 use crate::event::Reason;
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::Programme;
+use crate::rules::Unsure;
 use crate::types::{EventType, Points, TierId};
 
 /// The label of types that the programme does not name: a label must not grow with what upstream sends.
@@ -22,7 +23,7 @@ pub(super) struct Tally {
     /// A batch meets few rules, so a short list is searched.
     points: Vec<(Origin, EntryKind, i64)>,
     tier_changes: HashMap<(TierId, TierId), u64>,
-    condition_failures: HashMap<usize, u64>,
+    condition_failures: HashMap<Unsure, u64>,
     published_ms: Vec<i64>,
 }
 
@@ -51,15 +52,16 @@ impl Tally {
                     None => self.points.push((entry.by.clone(), entry.kind, points)),
                 }
             }
+            Change::Noted(_) => {}
             Change::Tier(change) => {
                 *self.tier_changes.entry((change.from.clone(), change.to.clone())).or_default() += 1;
             }
         }
     }
 
-    pub(super) fn failed_conditions(&mut self, rules: &[usize]) {
-        for rule in rules {
-            *self.condition_failures.entry(*rule).or_default() += 1;
+    pub(super) fn unsure(&mut self, unsure: &[Unsure]) {
+        for what in unsure {
+            *self.condition_failures.entry(*what).or_default() += 1;
         }
     }
 
@@ -82,14 +84,18 @@ impl Tally {
         }
         for (by, kind, points) in self.points {
             let points = u64::try_from(points).unwrap_or_default();
-            metrics.points.with_label_values(&[by.name(), kind.as_str()]).inc_by(points);
+            metrics.points.with_label_values(&[by.kind(), by.name(), kind.as_str()]).inc_by(points);
         }
         for ((from, to), number) in self.tier_changes {
             metrics.tier_changes.with_label_values(&[from.as_str(), to.as_str()]).inc_by(number);
         }
-        for (rule, number) in self.condition_failures {
-            if let Some(rule) = programme.rules.get(rule) {
-                metrics.condition_failures.with_label_values(&[rule.id.as_str()]).inc_by(number);
+        for (what, number) in self.condition_failures {
+            let name = match what {
+                Unsure::Rule(at) => programme.rules.get(at).map(|rule| rule.id.as_str()),
+                Unsure::Campaign(at) => programme.campaigns.get(at).map(|campaign| campaign.id.as_str()),
+            };
+            if let Some(name) = name {
+                metrics.condition_failures.with_label_values(&[name]).inc_by(number);
             }
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

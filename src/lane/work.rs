@@ -12,7 +12,7 @@ use crate::entry::{Applied, Change, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
-use crate::rules;
+use crate::rules::{self, Unsure};
 use crate::store::{
     AccountWrite, CommitBucket, Committed, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey, Store,
 };
@@ -60,7 +60,7 @@ struct Known {
 #[derive(Debug)]
 enum Verdict {
     /// It counts now.
-    Applied { applied: Vec<Applied>, rendered: Vec<(Channel, Vec<u8>)>, failed_conditions: Vec<usize> },
+    Applied { applied: Vec<Applied>, rendered: Vec<(Channel, Vec<u8>)>, unsure: Vec<Unsure> },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
     /// It counted and was published before.
@@ -263,14 +263,14 @@ fn decide_event(
         Ok(outcome) => {
             let rendered = outcome.applied.iter().map(|applied| {
                 let channel = match applied.change {
-                    Change::Entry(_) => Channel::Awards,
+                    Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
                 };
                 (channel, renderer.change(event, applied))
             });
             let rendered = rendered.collect();
-            let failed_conditions = outcome.failed_conditions;
-            Verdict::Applied { applied: outcome.applied, rendered, failed_conditions }
+            let unsure = outcome.unsure;
+            Verdict::Applied { applied: outcome.applied, rendered, unsure }
         }
         Err(overflow) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
@@ -423,9 +423,9 @@ impl<L: Log, S: Store> Lane<L, S> {
             for (&at, verdict) in work.events.iter().zip(work.verdicts.drain(..)) {
                 let Some((event, record)) = event(batch, at) else { continue };
                 let result = match verdict {
-                    Verdict::Applied { applied, rendered, failed_conditions } => {
+                    Verdict::Applied { applied, rendered, unsure } => {
                         applied.iter().for_each(|applied| tally.applied(applied));
-                        tally.failed_conditions(&failed_conditions);
+                        tally.unsure(&unsure);
                         tally.awarded(record.published_ms);
                         for (channel, payload) in rendered {
                             let (offset, member) = (record.at.offset, event.member.clone());

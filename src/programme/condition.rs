@@ -22,7 +22,9 @@ mod value;
 use std::fmt;
 
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 
+use crate::account::Activity;
 use crate::programme::Each;
 use crate::types::EventType;
 use evaluate::Run;
@@ -98,6 +100,19 @@ pub struct Facts<'a> {
     pub data: &'a DataValue<'a>,
     /// `item`: an element of `data.items`, where the scope was [`Each::Item`].
     pub item: Option<&'a DataValue<'a>>,
+    /// `member`: needed where [`Condition::asks_member`] or [`Expression::asks_member`].
+    pub member: Option<MemberFacts<'a>>,
+}
+
+/// The member as they were before the event.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberFacts<'a> {
+    /// The fields of `member`, an object. What is not known is absent.
+    pub fields: &'a DataValue<'a>,
+    /// What the member did by month.
+    pub activity: &'a Activity,
+    /// The calendar month of the event: year × 12 + month − 1.
+    pub month: i32,
 }
 
 /// The event's CloudEvents attributes.
@@ -119,6 +134,7 @@ pub struct EventFacts<'a> {
 pub struct Condition {
     source: Box<str>,
     node: Node,
+    asks_member: bool,
 }
 
 impl Condition {
@@ -128,11 +144,16 @@ impl Condition {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let node = lower::compile(source, scope, |holds| match holds {
+        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
             Type::Bool | Type::Any => None,
             other => Some(format!("a condition must be true or false, and this is {}", other.name())),
         })?;
-        Ok(Self { source: source.into(), node })
+        Ok(Self { source: source.into(), node, asks_member })
+    }
+
+    /// Whether it names `member`.
+    pub fn asks_member(&self) -> bool {
+        self.asks_member
     }
 
     /// Whether it holds.
@@ -161,6 +182,7 @@ impl fmt::Debug for Condition {
 pub struct Expression {
     source: Box<str>,
     node: Node,
+    asks_member: bool,
 }
 
 impl Expression {
@@ -171,11 +193,38 @@ impl Expression {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let node = lower::compile(source, scope, |holds| match holds {
+        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
             Type::Text | Type::Number | Type::Any => None,
             other => Some(format!("text or a number is needed, and this is {}", other.name())),
         })?;
-        Ok(Self { source: source.into(), node })
+        Ok(Self { source: source.into(), node, asks_member })
+    }
+
+    /// Checks and compiles an expression that yields a number, such as the amount of `of`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, in the order of the source.
+    pub fn compile_number(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
+        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
+            Type::Number | Type::Any => None,
+            other => Some(format!("a number is needed, and this is {}", other.name())),
+        })?;
+        Ok(Self { source: source.into(), node, asks_member })
+    }
+
+    /// Whether it names `member`.
+    pub fn asks_member(&self) -> bool {
+        self.asks_member
+    }
+
+    /// The number, also where upstream wrote it as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Condition::holds`], and where the value is no number.
+    pub fn number(&self, facts: &Facts<'_>) -> Result<Decimal, Failure> {
+        Run::new(facts).number(&self.node)
     }
 
     /// The text, or the number without trailing zeros: `10` for 10.00.

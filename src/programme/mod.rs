@@ -4,6 +4,7 @@
 //! everything that is wrong with it at once. A value of these types holds its own rules: no caller
 //! checks them again.
 
+pub mod campaign;
 pub mod condition;
 mod parse;
 
@@ -14,6 +15,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{EventType, Points, RuleId, TierId};
+use campaign::Campaign;
 
 /// A whole programme, validated.
 #[derive(Debug)]
@@ -32,8 +34,20 @@ pub struct Programme {
     pub tiers: Option<Tiers>,
     /// All rules, in the order of the file.
     pub rules: Vec<Rule>,
-    /// Indexes into `rules` by event type, so that an event meets only rules that it could match.
-    pub by_type: HashMap<EventType, Vec<usize>>,
+    /// All campaigns, in the order of the file.
+    pub campaigns: Vec<Campaign>,
+    /// What pays by event type, so that an event meets only what it could match. Holds every type that is
+    /// read, also those that pay nothing and only say something of the member.
+    pub by_type: HashMap<EventType, Paying>,
+}
+
+/// What pays for an event type, in the order of the file.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Paying {
+    /// Indexes into the programme's rules.
+    pub rules: Vec<usize>,
+    /// Indexes into the programme's campaigns.
+    pub campaigns: Vec<usize>,
 }
 
 /// How fractions of a point become whole points.
@@ -50,19 +64,33 @@ pub enum Rounding {
 /// The levels of membership and what is measured to reach them.
 #[derive(Debug)]
 pub struct Tiers {
-    /// Over which time earned points count toward a level.
+    /// What counts toward a level.
+    pub measure: Measure,
+    /// Over which time it counts.
     pub window: Window,
     /// At least one; `from` ascends strictly and the first is reached from 0.
     pub levels: Vec<Level>,
 }
 
-/// Over which time earned points count toward a level.
+/// What counts toward a level.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Points earned.
+    Earned,
+    /// Money paid for orders, in whole units of the currency.
+    Spend,
+}
+
+/// Over which time the measure counts toward a level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Window {
     /// Since the member's first event.
     Lifetime,
     /// The month of the event and as many before it as make this number, as calendar months.
     Months(u16),
+    /// The calendar year of the member's latest event.
+    CalendarYear,
 }
 
 /// One level.
@@ -91,18 +119,21 @@ pub struct Rule {
     pub when: Option<condition::Condition>,
     /// How much it pays.
     pub earn: Earn,
+    /// The amount that it pays per, where that is another one than the order's or the item's.
+    pub of: Option<condition::Expression>,
     /// What it never exceeds; all of them hold.
     pub limits: Vec<Limit>,
+    /// Days in a row and the points more at that length, ascending. The bonus is on top of what the
+    /// limits count.
+    pub streak: Vec<(u32, Points)>,
 }
 
-impl Rule {
-    /// The periods that its limits count in, each once.
-    pub fn periods(&self) -> Vec<Period> {
-        let mut periods: Vec<Period> = self.limits.iter().map(|limit| limit.per).collect();
-        periods.sort_unstable();
-        periods.dedup();
-        periods
-    }
+/// The periods that limits count in, each once.
+pub fn periods(limits: &[Limit]) -> Vec<Period> {
+    let mut periods: Vec<Period> = limits.iter().map(|limit| limit.per).collect();
+    periods.sort_unstable();
+    periods.dedup();
+    periods
 }
 
 /// What a rule looks at.
@@ -120,7 +151,7 @@ pub enum Earn {
     /// These points each time.
     Fixed(Points),
     /// `amount / per × points`, rounded once on the whole. The amount is `data.amount`, or an item's
-    /// `price × quantity`. `per` is above zero.
+    /// `price × quantity`, or what [`Rule::of`] says. `per` is above zero.
     PerAmount {
         /// Points a `per` of money.
         points: Points,

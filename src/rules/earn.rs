@@ -2,8 +2,8 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
+use super::facts::{CannotTell, LazyFacts};
 use crate::event::Event;
-use crate::programme::condition::{DataValue, EventFacts, Facts};
 use crate::programme::{Each, Earn, Rounding, Rule};
 use crate::types::Points;
 
@@ -23,21 +23,9 @@ pub(super) enum Failed {
     Overflow,
 }
 
-/// The event as conditions see it. Its data is parsed once, and only where a rule has a condition.
-pub(super) struct LazyFacts<'a> {
-    event: &'a Event,
-    data: Option<Option<DataValue<'a>>>,
-}
-
-impl<'a> LazyFacts<'a> {
-    pub(super) fn new(event: &'a Event) -> Self {
-        Self { event, data: None }
-    }
-
-    /// The data, or nothing where conditions cannot read it (a number out of range).
-    fn data(&mut self) -> Option<&DataValue<'a>> {
-        let event = self.event;
-        self.data.get_or_insert_with(|| serde_json::from_str(&event.data).ok()).as_ref()
+impl From<CannotTell> for Failed {
+    fn from(_: CannotTell) -> Self {
+        Failed::Condition
     }
 }
 
@@ -50,10 +38,13 @@ pub(super) fn base(
 ) -> Result<Option<Paid>, Failed> {
     match rule.each {
         Each::Event => {
-            if !holds(rule, event, facts, None)? {
+            if !facts.holds(rule.when.as_ref(), None)? {
                 return Ok(None);
             }
-            let amount = event.order.as_ref().map(|order| order.amount);
+            let amount = match &rule.of {
+                Some(of) => Some(not_negative(facts.number(of, None)?)?),
+                None => event.order.as_ref().map(|order| order.amount),
+            };
             pay(rule.earn, rounding, amount).map(Some)
         }
         Each::Item => each_item(rule, rounding, event, facts),
@@ -71,15 +62,19 @@ fn each_item(
     let mut sum: Option<Paid> = None;
     let mut failed = false;
     for (at, item) in order.items.iter().enumerate() {
-        match holds(rule, event, facts, Some(at)) {
-            Ok(true) => {}
+        let amount = match facts.holds(rule.when.as_ref(), Some(at)) {
             Ok(false) => continue,
-            Err(_) => {
-                failed = true;
-                continue;
-            }
-        }
-        let paid = pay(rule.earn, rounding, Some(item.amount))?;
+            Ok(true) => match &rule.of {
+                Some(of) => facts.number(of, Some(at)).map_err(Failed::from).and_then(not_negative),
+                None => Ok(item.amount),
+            },
+            Err(cannot_tell) => Err(cannot_tell.into()),
+        };
+        let Ok(amount) = amount else {
+            failed = true;
+            continue;
+        };
+        let paid = pay(rule.earn, rounding, Some(amount))?;
         sum = Some(match sum {
             None => paid,
             Some(so_far) => Paid {
@@ -92,24 +87,9 @@ fn each_item(
     if sum.is_none() && failed { Err(Failed::Condition) } else { Ok(sum) }
 }
 
-fn holds(rule: &Rule, event: &Event, facts: &mut LazyFacts<'_>, item: Option<usize>) -> Result<bool, Failed> {
-    let Some(condition) = &rule.when else { return Ok(true) };
-    let data = facts.data().ok_or(Failed::Condition)?;
-    let item = match item {
-        None => None,
-        Some(at) => match data.field("items") {
-            Some(DataValue::List(items)) => Some(items.get(at).ok_or(Failed::Condition)?),
-            _ => return Err(Failed::Condition),
-        },
-    };
-    let event = EventFacts {
-        id: &event.id.id,
-        source: &event.id.source,
-        event_type: event.kind.as_str(),
-        time: event.time,
-        subject: None,
-    };
-    condition.holds(&Facts { event, data, item }).map_err(|_| Failed::Condition)
+/// An amount below nothing would take points, which no rule may.
+fn not_negative(amount: Decimal) -> Result<Decimal, Failed> {
+    if amount.is_sign_negative() && !amount.is_zero() { Err(Failed::Condition) } else { Ok(amount) }
 }
 
 fn pay(earn: Earn, rounding: Rounding, amount: Option<Decimal>) -> Result<Paid, Failed> {

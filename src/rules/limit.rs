@@ -1,13 +1,12 @@
 //! Limits: what goes over is cut, and the cut says why.
 
-use jiff::civil::Date;
-
+use super::Day;
 use crate::account::{Account, Retention};
-use crate::entry::Why;
-use crate::programme::{Most, Period, Rule};
+use crate::entry::{Origin, Why};
+use crate::programme::{Limit, Most, Period};
 use crate::types::Points;
 
-/// What a rule's limits leave of its points.
+/// What limits leave of points.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     /// The points that are paid.
@@ -16,25 +15,24 @@ pub(super) struct Cut {
     pub why: Option<Why>,
 }
 
-/// Cuts `points` to what every limit of the rule leaves in the periods that hold the event's day.
+/// Cuts `points` to what every limit of what pays leaves in the periods that hold the event's day.
 pub(super) fn cut(
-    rule: &Rule,
+    limits: &[Limit],
+    by: &Origin,
     account: &Account,
-    day: Date,
-    at: i64,
+    day: &Day,
     points: Points,
     retention: &Retention,
 ) -> Cut {
     let mut cut = Cut { paid: points, why: None };
-    if rule.limits.is_empty() {
+    if limits.is_empty() {
         return cut;
     }
-    let forgotten = account.newest.saturating_sub(i64::from(retention.days) * 86_400);
-    if at < forgotten && rule.limits.iter().any(|limit| limit.per != Period::Ever) {
+    if day.is_forgotten(account, retention) && limits.iter().any(|limit| limit.per != Period::Ever) {
         return Cut { paid: Points::ZERO, why: Some(Why::TooLate) };
     }
-    for limit in &rule.limits {
-        let (times, paid) = account.used(&rule.id, limit.per, day);
+    for limit in limits {
+        let (times, paid) = account.used(by, limit.per, day.date);
         match limit.most {
             Most::Times(most) if times >= most => {
                 return Cut { paid: Points::ZERO, why: Some(Why::LimitTimes) };

@@ -1,16 +1,20 @@
 //! What an event is worth: a programme, an account and an event in, entries out. Pure: no clock, no
 //! I/O, no chance, so that the same event on the same account always decides the same.
 
+mod campaign;
 mod earn;
+mod facts;
 mod limit;
+mod streak;
 pub mod tier;
 
 use jiff::civil::Date;
+use rust_decimal::Decimal;
 
 use crate::account::{Account, Retention};
-use crate::entry::{Applied, Change, Entry, EntryKind, Origin, Why};
+use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Why};
 use crate::event::Event;
-use crate::programme::Programme;
+use crate::programme::{Limit, Paying, Programme, periods};
 use crate::types::{Points, PointsOverflow};
 
 /// What an event did to an account.
@@ -18,8 +22,17 @@ use crate::types::{Points, PointsOverflow};
 pub struct Outcome {
     /// The changes, in their order, each with the account as it left it.
     pub applied: Vec<Applied>,
-    /// Rules (by their index in the programme) whose condition could not be evaluated and so did not hold.
-    pub failed_conditions: Vec<usize>,
+    /// What had a condition that could not be evaluated and so did not hold.
+    pub unsure: Vec<Unsure>,
+}
+
+/// What had a condition that could not be evaluated, by its index in the programme.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Unsure {
+    /// A rule.
+    Rule(usize),
+    /// A campaign.
+    Campaign(usize),
 }
 
 /// Decides an event and evolves the account by it.
@@ -32,17 +45,18 @@ pub fn apply(
     event: &Event,
     retention: &Retention,
 ) -> Result<Outcome, PointsOverflow> {
-    let (entries, failed_conditions) = decide(programme, account, event, retention)?;
+    let Decided { entries, noted, unsure } = decide(programme, account, event, retention)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
     let mut applied = Vec::with_capacity(entries.len() + 1);
-    for entry in entries {
-        applied.push(evolve(account, Change::Entry(entry), retention)?);
+    let changes = entries.into_iter().map(Change::Entry).chain(noted.map(Change::Noted));
+    for change in changes {
+        applied.push(evolve(account, change, retention)?);
     }
     if let Some(change) = tier::due(programme, account, event.time.as_second()) {
         applied.push(evolve(account, Change::Tier(change), retention)?);
     }
-    Ok(Outcome { applied, failed_conditions })
+    Ok(Outcome { applied, unsure })
 }
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
@@ -50,90 +64,144 @@ fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Resul
     Ok(Applied { change, version: account.version, available: account.available, pending: account.pending })
 }
 
-/// The entries that an event makes: the base of each rule, then what the tier pays more on it.
+/// What was decided for an event, before the account evolves.
+struct Decided {
+    entries: Vec<Entry>,
+    /// What the event says for later conditions, where no entry says it.
+    noted: Option<Noted>,
+    unsure: Vec<Unsure>,
+}
+
+/// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
+/// the campaigns pay more on the base.
 fn decide(
     programme: &Programme,
     account: &Account,
     event: &Event,
     retention: &Retention,
-) -> Result<(Vec<Entry>, Vec<usize>), PointsOverflow> {
-    let mut entries = Vec::new();
-    let mut failed_conditions = Vec::new();
-    let Some(rules) = programme.by_type.get(&event.kind) else { return Ok((entries, failed_conditions)) };
-    let mut draft = Draft::new(programme, event);
-    let mut facts = earn::LazyFacts::new(event);
+) -> Result<Decided, PointsOverflow> {
+    let nothing = Paying::default();
+    let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
+    let day = Day::of(programme, event);
+    let mut draft = Draft::new(event, &day);
+    let mut facts = facts::LazyFacts::new(programme, account, event, day.date);
+    let mut unsure = Vec::new();
     let mut base = Points::ZERO;
-    for &at in rules {
+    for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
         let paid = match earn::base(rule, programme.rounding, event, &mut facts) {
             Ok(Some(paid)) => paid,
             Ok(None) => continue,
             Err(earn::Failed::Condition) => {
-                failed_conditions.push(at);
+                unsure.push(Unsure::Rule(at));
                 continue;
             }
             Err(earn::Failed::Overflow) => return Err(PointsOverflow),
         };
         let origin = Origin::Rule(rule.id.clone());
+        let new_day = streak::new_day(rule, account, &day, retention);
+        let first = draft.entries.len();
         if paid.points == Points::ZERO {
-            entries.push(draft.declined(&origin, Points::ZERO, Why::BelowOnePoint, paid.of));
-            continue;
-        }
-        let cut = limit::cut(rule, account, draft.day, draft.at, paid.points, retention);
-        if cut.paid > Points::ZERO {
-            let counts = rule.periods();
-            entries.push(Entry { counts, ..draft.earned(&origin, cut.paid, paid.of) });
+            draft.declined(&origin, Points::ZERO, Why::BelowOnePoint, paid.of);
+        } else {
+            let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
+            draft.pay(&origin, &rule.limits, paid.points, &cut, paid.of, None)?;
             base = base.plus(cut.paid)?;
         }
-        if let Some(why) = cut.why {
-            entries.push(draft.declined(&origin, paid.points.minus(cut.paid)?, why, paid.of));
+        if let Some(new_day) = new_day {
+            draft.mark_streak(first, new_day.length);
+            let origin = Origin::Streak(rule.id.clone());
+            for (length, bonus) in new_day.bonuses {
+                let entry = draft.entry(EntryKind::Earned, &origin, bonus, None);
+                draft.entries.push(Entry { streak: Some(length), ..entry });
+            }
         }
     }
     if let Some((level, more)) = tier::bonus(programme, account, base)? {
-        entries.push(draft.earned(&Origin::Tier(level), more, Some(base.0.into())));
+        let entry =
+            draft.entry(EntryKind::Earned, &Origin::Tier(level.id.clone()), more, Some(base.0.into()));
+        draft.entries.push(Entry { factor: Some(level.earn), ..entry });
     }
-    Ok((entries, failed_conditions))
+    if !paying.campaigns.is_empty() {
+        let asked = campaign::Asked { programme, account, event, day: &day, base, retention };
+        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure)? {
+            let (of, factor) = on.basis(base);
+            draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
+        }
+    }
+    let (entries, noted) = draft.with_note(note(event));
+    Ok(Decided { entries, noted, unsure })
 }
 
-/// What all entries of one event share.
+/// What the conditions of later events may ask of this one.
+fn note(event: &Event) -> Option<Note> {
+    if let Some(order) = &event.order {
+        return Some(Note::Order { amount: order.amount });
+    }
+    if let Some(profile) = &event.profile {
+        return Some(Note::Profile((**profile).clone()));
+    }
+    (event.kind.as_str() == "member.signed_in").then_some(Note::SignIn {})
+}
+
+/// The programme's day of an event.
+struct Day {
+    date: Date,
+    /// The event's time, in seconds since 1970.
+    at: i64,
+}
+
+impl Day {
+    fn of(programme: &Programme, event: &Event) -> Self {
+        Self { date: programme.zone.to_datetime(event.time).date(), at: event.time.as_second() }
+    }
+
+    /// Whether the event is so late that what counted in its day is not known any more.
+    fn is_forgotten(&self, account: &Account, retention: &Retention) -> bool {
+        self.at < account.newest.saturating_sub(i64::from(retention.days) * 86_400)
+    }
+}
+
+/// The entries of one event, and what they share.
 struct Draft {
     at: i64,
     day: Date,
     event: std::sync::Arc<str>,
     index: u32,
+    entries: Vec<Entry>,
 }
 
 impl Draft {
-    fn new(programme: &Programme, event: &Event) -> Self {
-        Self {
-            at: event.time.as_second(),
-            day: programme.zone.to_datetime(event.time).date(),
-            event: event.id.to_string().into(),
-            index: 0,
-        }
+    fn new(event: &Event, day: &Day) -> Self {
+        Self { at: day.at, day: day.date, event: event.id.to_string().into(), index: 0, entries: Vec::new() }
     }
 
-    fn earned(&mut self, by: &Origin, points: Points, of: Option<rust_decimal::Decimal>) -> Entry {
-        self.entry(EntryKind::Earned, by, points, of)
-    }
-
-    fn declined(
+    /// What limits left of points as an entry, and what they cut as another.
+    fn pay(
         &mut self,
         by: &Origin,
-        declined: Points,
-        why: Why,
-        of: Option<rust_decimal::Decimal>,
-    ) -> Entry {
-        Entry { declined, why: Some(why), ..self.entry(EntryKind::Declined, by, Points::ZERO, of) }
-    }
-
-    fn entry(
-        &mut self,
-        kind: EntryKind,
-        by: &Origin,
+        limits: &[Limit],
         points: Points,
-        of: Option<rust_decimal::Decimal>,
-    ) -> Entry {
+        cut: &limit::Cut,
+        of: Option<Decimal>,
+        factor: Option<Decimal>,
+    ) -> Result<(), PointsOverflow> {
+        if cut.paid > Points::ZERO {
+            let entry = self.entry(EntryKind::Earned, by, cut.paid, of);
+            self.entries.push(Entry { counts: periods(limits), factor, ..entry });
+        }
+        if let Some(why) = cut.why {
+            self.declined(by, points.minus(cut.paid)?, why, of);
+        }
+        Ok(())
+    }
+
+    fn declined(&mut self, by: &Origin, declined: Points, why: Why, of: Option<Decimal>) {
+        let entry = self.entry(EntryKind::Declined, by, Points::ZERO, of);
+        self.entries.push(Entry { declined, why: Some(why), ..entry });
+    }
+
+    fn entry(&mut self, kind: EntryKind, by: &Origin, points: Points, of: Option<Decimal>) -> Entry {
         let index = self.index;
         self.index += 1;
         Entry {
@@ -144,10 +212,31 @@ impl Draft {
             index,
             why: None,
             of,
+            factor: None,
+            streak: None,
+            note: None,
             at: self.at,
             day: self.day,
             counts: Vec::new(),
             event: self.event.clone(),
+        }
+    }
+
+    /// Says on the entry at `first` that its day counts for its rule's streak.
+    fn mark_streak(&mut self, first: usize, length: u32) {
+        if let Some(entry) = self.entries.get_mut(first) {
+            entry.streak = Some(length);
+        }
+    }
+
+    /// Has the note go with the first entry, or by itself where there is none.
+    fn with_note(mut self, note: Option<Note>) -> (Vec<Entry>, Option<Noted>) {
+        match self.entries.first_mut() {
+            Some(first) => {
+                first.note = note;
+                (self.entries, None)
+            }
+            None => (self.entries, note.map(|note| Noted { note, at: self.at, day: self.day })),
         }
     }
 }

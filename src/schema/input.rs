@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{SchemaFile, file, set_type};
-use crate::event::decode::{LONGEST_ID, MOST_ITEMS};
+use crate::event::decode::{LONGEST_ID, LONGEST_SEGMENT, MOST_ITEMS, MOST_SEGMENTS};
 
 /// A `CloudEvent` 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
 /// the payload is `data` alone. Other attributes and fields are allowed.
@@ -93,8 +93,13 @@ struct ContentShared {
 struct MemberProfile {
     member_id: Id,
     referrer_id: Option<String>,
+    /// The day of birth.
+    #[schemars(extend("format" = "date"))]
     birthday: Option<String>,
+    /// All groups that the member is among now.
+    #[schemars(length(max = MOST_SEGMENTS), inner(length(max = LONGEST_SEGMENT)))]
     segments: Option<Vec<String>>,
+    /// Whatever else is known of the member now; together at most 2,048 bytes.
     attributes: Option<Map<String, Value>>,
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::account::Account;
-use crate::entry::{CloudEvent, EntryData, TierData};
+use crate::entry::{CloudEvent, EntryData, NotedData, TierData};
 
 /// A file of `schemas/`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ pub fn all() -> Vec<SchemaFile> {
     files
 }
 
-fn outputs() -> [SchemaFile; 4] {
+fn outputs() -> [SchemaFile; 5] {
     [
         output::<EntryData<'static>>("points.earned", "Points came.", |entry| {
             if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
@@ -50,6 +50,12 @@ fn outputs() -> [SchemaFile; 4] {
                         .insert("points".to_owned(), json!({"description": "None were moved.", "const": 0}));
                 }
             },
+        ),
+        output::<NotedData<'static>>(
+            "member.noted",
+            "What a member did or what was told of them, where nothing was earned or declined by it. On the topic \
+             of awards, so that the ledger alone rebuilds an account.",
+            |_| {},
         ),
         output::<TierData<'static>>("tier.changed", "A member has another level.", |_| {}),
         output::<Account>(

@@ -301,7 +301,7 @@ fn http_says_how_the_worker_is_and_what_a_member_has() {
     let metrics = worker.get("/metrics").1;
     for series in [
         r#"accrual_events_total{result="applied",type="order.paid"} 1"#,
-        r#"accrual_points_total{kind="earned",rule="purchase"} 130"#,
+        r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 130"#,
         r#"accrual_tier_changes_total{from="basic",to="silver"} 1"#,
         r#"accrual_transactions_total{outcome="committed"}"#,
         "accrual_end_to_end_seconds_count 1",
@@ -330,7 +330,7 @@ fn while_redis_is_away_events_wait_and_readyz_says_why() {
     assert_eq!(worker.get("/livez").0, 200, "waiting is not being dead");
     redis.restart();
     worker.wait_until_ready();
-    worker.wait_for_metric(r#"accrual_points_total{kind="earned",rule="purchase"} 30"#);
+    worker.wait_for_metric(r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 30"#);
     assert_eq!(worker.terminate(), Exit::Code(0));
     assert_eq!(ledger(&shop.awards()).values().sum::<i64>(), 30);
     assert!(shop.dead_letters().is_empty(), "a dependency's failure is never a dead letter");

@@ -13,10 +13,10 @@ use accrual::lane::{Lane, LaneError, LaneSettings, Outputs};
 use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
-use accrual::programme::{Each, Earn, Level, Limit, Most, Period, Programme, Rounding, Rule, Tiers, Window};
+use accrual::programme::Programme;
 use accrual::store::memory::MemoryStore;
 use accrual::store::{StoreError, StoreSettings};
-use accrual::types::{Buckets, Points, TopicName, TopicPartition};
+use accrual::types::{Buckets, TopicName, TopicPartition};
 
 use super::faulty::{Action, FaultyLog, FaultyStore, Gate, Signal};
 use super::rng::Rng;
@@ -88,39 +88,17 @@ pub fn outputs() -> Outputs {
 }
 
 /// One whose points do not depend on the order of events, so that the auditor can say them exactly.
-fn programme() -> Programme {
-    let rule = |id: &str, on: &str, earn, limits| Rule {
-        id: id.into(),
-        on: on.into(),
-        each: Each::Event,
-        when: None,
-        earn,
-        limits,
-    };
-    let per = rust_decimal::Decimal::ONE;
-    let level = |id: &str, from| Level { id: id.into(), from: Points(from), earn: per, benefits: Vec::new() };
-    Programme {
-        name: "simulated".to_owned(),
-        version: "1".to_owned(),
-        zone: jiff::tz::TimeZone::UTC,
-        currency: "EUR".to_owned(),
-        rounding: Rounding::Floor,
-        tiers: Some(Tiers {
-            window: Window::Lifetime,
-            levels: vec![level("basic", 0), level("silver", 500)],
-        }),
-        rules: vec![
-            rule("purchase", "order.paid", Earn::PerAmount { points: Points(1), per }, vec![]),
-            rule(
-                "sign-in",
-                "member.signed_in",
-                Earn::Fixed(Points(5)),
-                vec![Limit { most: Most::Times(1), per: Period::Day }],
-            ),
-        ],
-        by_type: [("order.paid".into(), vec![0]), ("member.signed_in".into(), vec![1])].into(),
-    }
-}
+const PROGRAMME: &str = "
+programme: simulated
+timezone: UTC
+currency: EUR
+tiers:
+  window: lifetime
+  levels: [{id: basic, from: 0}, {id: silver, from: 500}]
+rules:
+  - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}
+";
 
 impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
@@ -134,7 +112,7 @@ impl World {
             let partition = TopicPartition { topic: inputs(), partition: rng.below(partitions) as i32 };
             broker.produce(&partition, None, record.payload.clone().into_bytes());
         }
-        let programme = Arc::new(programme());
+        let programme = Arc::new(Programme::parse("programme", PROGRAMME).unwrap());
         let buckets = 1 + rng.below(3) as u16;
         let settings = LaneSettings {
             outputs: outputs(),

@@ -42,7 +42,7 @@ fn ours(source: &str) -> Option<Option<bool>> {
     let data: DataValue<'_> = serde_json::from_str(DATA).unwrap();
     let time = "2026-11-10T20:00:00Z".parse().unwrap();
     let event = EventFacts { id: "e", source: "s", event_type: "t", time, subject: None };
-    let facts = Facts { event, data: &data, item: None };
+    let facts = Facts { event, data: &data, item: None, member: None };
     let scope = Scope { on: &"survey.completed".into(), each: Each::Event };
     let condition = Condition::compile(source, &scope).ok()?;
     Some(condition.holds(&facts).ok())

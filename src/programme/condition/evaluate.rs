@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::computed::{Key, Value};
-use super::node::{Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
+use super::node::{Activity, Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
 use super::value::{decimal_of_text, order};
 use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
 
@@ -31,6 +31,11 @@ impl<'a> Run<'a> {
             Some(DataValue::Number(number)) => Ok(number.normalize().to_string()),
             _ => Err(value.instead_of("text or a number")),
         }
+    }
+
+    /// The value as a number.
+    pub(super) fn number(&mut self, node: &'a Node) -> Result<Decimal, Failure> {
+        self.value(node)?.to_decimal()
     }
 
     /// The value of a part that must be true or false.
@@ -84,6 +89,7 @@ impl<'a> Run<'a> {
             Node::Const(value) => Some(value),
             Node::Data => Some(self.facts.data),
             Node::Item => self.facts.item,
+            Node::Member => self.facts.member.map(|member| member.fields),
             Node::Local(depth) => match self.locals.get(*depth) {
                 Some(Value::Held(value)) => Some(value),
                 _ => None,
@@ -105,6 +111,11 @@ impl<'a> Run<'a> {
             Node::Const(value) => Ok(Value::Held(value)),
             Node::Data => Ok(Value::Held(self.facts.data)),
             Node::Item => self.facts.item.map(Value::Held).ok_or_else(|| Failure::Missing("item".into())),
+            Node::Member => {
+                let member = self.facts.member.ok_or_else(|| Failure::Missing("member".into()))?;
+                Ok(Value::Held(member.fields))
+            }
+            Node::Activity(what, months) => self.activity(*what, *months),
             Node::Local(depth) => self.local(*depth),
             Node::Attribute(attribute) => self.attribute(*attribute),
             Node::Field { of, name, money } => self.field(of, name, *money),
@@ -234,6 +245,17 @@ impl<'a> Run<'a> {
                 DataValue::text(event.subject.ok_or_else(|| Failure::Missing("event.subject".into()))?)
             }
         }))
+    }
+
+    fn activity(&mut self, what: Activity, months: u16) -> Result<Value<'a>, Failure> {
+        let member = self.facts.member.ok_or_else(|| Failure::Missing("member".into()))?;
+        self.spend(usize::from(months))?;
+        let counted = member.activity.months_to(member.month, months).map(|month| match what {
+            Activity::Orders => month.1.into(),
+            Activity::Spend => month.2,
+            Activity::SignIns => month.3.into(),
+        });
+        Ok(Value::number(counted.fold(Decimal::ZERO, Decimal::saturating_add)))
     }
 
     fn field(&mut self, of: &'a Node, name: &str, money: bool) -> Result<Value<'a>, Failure> {

@@ -4,13 +4,14 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use jiff::Timestamp;
 
 use super::lower::{Lowering, Part, did_you_mean};
-use super::node::{Function, Loop, LoopKind, Node, Search};
+use super::node::{Activity, Function, Loop, LoopKind, Node, Search};
 use super::shape::Type;
 use super::{DataValue, MAX_LOOPS};
+use crate::account::ACTIVE_MONTHS;
 use crate::spelling::closest;
 
 /// Every function and how it is written.
-const FUNCTIONS: [(&str, &str); 17] = [
+const FUNCTIONS: [(&str, &str); 20] = [
     ("all", "list.all(x, condition)"),
     ("contains", "text.contains(text)"),
     ("distinct_count", "list.distinct_count()"),
@@ -23,7 +24,10 @@ const FUNCTIONS: [(&str, &str); 17] = [
     ("has", "has(data.field)"),
     ("int", "int(number)"),
     ("map", "list.map(x, value) or list.map(x, condition, value)"),
+    ("orders_in_months", "member.orders_in_months(3)"),
+    ("sign_ins_in_months", "member.sign_ins_in_months(3)"),
     ("size", "size(list) or size(text)"),
+    ("spend_in_months", "member.spend_in_months(3)"),
     ("startsWith", "text.startsWith(text)"),
     ("string", "string(number)"),
     ("timestamp", "timestamp(\"2026-11-10T20:00:00+08:00\")"),
@@ -68,16 +72,35 @@ impl<'s> Lowering<'s> {
             ("map", Some(over), [variable, condition, body]) => {
                 self.map(byte, over, variable, Some(condition), body)
             }
+            ("orders_in_months", Some(of), [months]) if is_member(of) => {
+                self.activity(Activity::Orders, of, months)
+            }
+            ("spend_in_months", Some(of), [months]) if is_member(of) => {
+                self.activity(Activity::Spend, of, months)
+            }
+            ("sign_ins_in_months", Some(of), [months]) if is_member(of) => {
+                self.activity(Activity::SignIns, of, months)
+            }
             _ => self.no_such_function(byte, call),
         }
     }
 
-    fn no_such_function(&mut self, byte: usize, call: &'s CallExpr) -> Part {
-        // `member` has functions of its own, and that it is refused says enough.
-        let is_member = |target: &&IdedExpr| matches!(&target.expr, Expr::Ident(name) if name == "member");
-        if let Some(member) = call.target.as_deref().filter(is_member) {
-            return self.lower(member);
+    /// `member.orders_in_months(3)`: how many months must be known when the programme is loaded, for accounts
+    /// keep only so many.
+    fn activity(&mut self, what: Activity, member: &'s IdedExpr, months: &'s IdedExpr) -> Part {
+        self.lower(member);
+        let at = self.at(months);
+        let many = match self.lower(months).node {
+            Node::Const(DataValue::Number(number)) if number.is_integer() => u16::try_from(number).ok(),
+            _ => None,
+        };
+        match many.filter(|many| (1..=ACTIVE_MONTHS).contains(many)) {
+            Some(many) => Part::new(Node::Activity(what, many), Type::Number),
+            None => self.refuse(at, format!("write a number of months from 1 to {ACTIVE_MONTHS}")),
         }
+    }
+
+    fn no_such_function(&mut self, byte: usize, call: &'s CallExpr) -> Part {
         // What is wrong inside is said too, as far as it does not stand in a loop that is not understood.
         let known = FUNCTIONS.iter().find(|(name, _)| *name == call.func_name);
         if known.is_none() {
@@ -230,4 +253,9 @@ impl<'s> Lowering<'s> {
             }
         }
     }
+}
+
+/// Whether a part is the name `member`; a loop's variable cannot be called so.
+fn is_member(expr: &IdedExpr) -> bool {
+    matches!(&expr.expr, Expr::Ident(name) if name == "member")
 }

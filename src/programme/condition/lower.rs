@@ -19,7 +19,7 @@ pub(super) fn compile(
     source: &str,
     scope: &Scope<'_>,
     objection: impl Fn(Type) -> Option<String>,
-) -> Result<Node, Vec<Problem>> {
+) -> Result<Compiled, Vec<Problem>> {
     let length = source.chars().count();
     if length > MAX_LENGTH {
         let message = format!("{length} characters are too long: a condition has at most {MAX_LENGTH}");
@@ -38,18 +38,26 @@ pub(super) fn compile(
         locals: Vec::new(),
         depth: 0,
         too_deep: false,
+        asks_member: false,
     };
     let whole = lowering.lower(program.expression());
+    let asks_member = lowering.asks_member;
     let mut problems = lowering.problems;
     if problems.is_empty() {
         problems.extend(objection(whole.holds).map(|message| Problem { at: 0, message }));
     }
     if problems.is_empty() {
-        return Ok(whole.node);
+        return Ok(Compiled { node: whole.node, asks_member });
     }
     problems.sort();
     problems.dedup();
     Err(problems)
+}
+
+/// A checked condition, and whether it names `member`.
+pub(super) struct Compiled {
+    pub(super) node: Node,
+    pub(super) asks_member: bool,
 }
 
 /// A checked part and what it is known to be.
@@ -78,6 +86,7 @@ pub(super) struct Lowering<'s> {
     pub(super) locals: Vec<(&'s str, Type)>,
     depth: usize,
     too_deep: bool,
+    asks_member: bool,
 }
 
 impl<'s> Lowering<'s> {
@@ -178,13 +187,16 @@ impl<'s> Lowering<'s> {
                 let message = format!("name an attribute of `event`: {}", attribute_names());
                 self.refuse(self.at(expr), message)
             }
-            "member" => self.refuse(self.at(expr), "`member` is not supported yet"),
+            "member" => {
+                self.asks_member = true;
+                Part::new(Node::Member, Type::Object(&shape::MEMBER))
+            }
             _ => self.unknown_name(expr, name),
         }
     }
 
     fn unknown_name(&mut self, expr: &IdedExpr, name: &str) -> Part {
-        let mut known = vec!["event", "data"];
+        let mut known = vec!["event", "data", "member"];
         if self.scope.each == Each::Item {
             known.push("item");
         }

@@ -9,6 +9,9 @@ pub(super) enum Node {
     Const(DataValue<'static>),
     Data,
     Item,
+    Member,
+    /// What the member did in so many calendar months, the event's own being the last.
+    Activity(Activity, u16),
     /// The variable of the loop at this depth.
     Local(usize),
     Attribute(Attribute),
@@ -37,6 +40,14 @@ pub(super) enum Node {
     Call(Function, Box<Node>),
     Search(Search, Box<[Node; 2]>),
     Loop(Box<Loop>),
+}
+
+/// What can be asked of a member by months.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Activity {
+    Orders,
+    Spend,
+    SignIns,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

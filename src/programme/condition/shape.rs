@@ -144,6 +144,22 @@ const fn closed(fields: &'static [Field]) -> Shape {
     Shape { fields, open: false }
 }
 
+/// The fields of `member`: the member as they were before the event.
+pub(super) static MEMBER: Shape = closed(&[
+    text("id"),
+    text("tier"),
+    number("available"),
+    number("pending"),
+    field("registered_at", Type::Time),
+    text("birthday"),
+    field("segments", Type::List(&Type::Text)),
+    field("attributes", Type::Any),
+    number("orders"),
+    number("spend"),
+    field("last_order_at", Type::Time),
+    number("days_since_last_order"),
+]);
+
 static ORDER_PAID: Shape = closed(&[
     text("member_id"),
     text("order_id"),

@@ -1,6 +1,7 @@
 //! The language as its users meet it: source and JSON in, answer or problems out.
 
 use super::*;
+use crate::account::Activity;
 
 const ORDER: &str = r#"{
     "member_id": "m-1", "order_id": "o-1", "amount": 250.00, "currency": "CNY", "shipping": "12.50",
@@ -26,7 +27,42 @@ fn with_order<T>(each: Each, on: &str, json: &str, ask: impl Fn(&Scope<'_>, &Fac
         subject: None,
     };
     let on = EventType::from(on);
-    ask(&Scope { on: &on, each }, &Facts { event, data: &data, item })
+    let fields: DataValue<'_> = serde_json::from_str(MEMBER).unwrap();
+    let mut activity = Activity::default();
+    for (day, amount) in [((2026, 8, 31), 10), ((2026, 9, 1), 20), ((2026, 10, 5), 30), ((2026, 11, 1), 40)] {
+        activity.order(amount.into(), 0, jiff::civil::date(day.0, day.1, day.2), 0);
+    }
+    activity.sign_in(jiff::civil::date(2026, 11, 1), 0);
+    let member = MemberFacts { fields: &fields, activity: &activity, month: 2026 * 12 + 10 };
+    ask(&Scope { on: &on, each }, &Facts { event, data: &data, item, member: Some(member) })
+}
+
+const MEMBER: &str = r#"{"id": "m-1", "tier": "gold", "available": 120, "segments": ["vip"], "attributes": {"floor": 3},
+    "orders": 4, "spend": 100}"#;
+
+#[test]
+fn a_member_is_asked_for_what_was_known_before_the_event() {
+    all_hold(
+        "order.paid",
+        ORDER,
+        &[
+            "member.tier == \"gold\"",
+            "member.tier in [\"gold\", \"diamond\"]",
+            "\"vip\" in member.segments",
+            "member.attributes.floor >= 3",
+            "member.available > 100 && member.orders == 4 && member.spend == 100",
+            "!has(member.birthday) && has(member.tier)",
+            "member.orders_in_months(1) == 1",
+            "member.orders_in_months(3) == 3",
+            "member.spend_in_months(3) == 90",
+            "member.spend_in_months(24) == 100",
+            "member.sign_ins_in_months(3) == 1",
+        ],
+    );
+    assert_eq!(
+        holds("order.paid", ORDER, "member.days_since_last_order > 90"),
+        Err(Failure::Missing("days_since_last_order".into()))
+    );
 }
 
 fn problems(on: &str, each: Each, source: &str) -> Vec<Problem> {
@@ -234,7 +270,7 @@ fn mistakes_are_named_with_their_place_and_what_to_write_instead() {
     for (source, expected) in [
         (
             "dta.amount > 1",
-            &[(0, "unknown name `dta`, expected one of event, data; did you mean `data`?")][..],
+            &[(0, "unknown name `dta`, expected one of event, data, member; did you mean `data`?")][..],
         ),
         ("data.amout >= 200", &[(5, "unknown field `amout`")]),
         ("data.amout >= 200", &[(5, "did you mean `amount`?")]),
@@ -243,7 +279,11 @@ fn mistakes_are_named_with_their_place_and_what_to_write_instead() {
         ("has(data.amout)", &[(9, "unknown field `amout`")]),
         ("data.items.exists(i, i.categry == \"x\")", &[(23, "did you mean `category`?")]),
         ("item.price > 1", &[(0, "`item` is only known with `each: item`")]),
-        ("member.tier == \"gold\"", &[(0, "`member` is not supported yet")]),
+        ("member.teir == \"gold\"", &[(7, "did you mean `tier`?")]),
+        ("member.tier == 1", &[(12, "text")]),
+        ("member.orders_in_months(data.amount) > 1", &[(28, "write a number of months from 1 to 24")]),
+        ("member.orders_in_months(25) > 1", &[(24, "write a number of months from 1 to 24")]),
+        ("data.orders_in_months(3) > 1", &[(5, "`orders_in_months` is written member.orders_in_months(3)")]),
         ("event == 1", &[(0, "name an attribute of `event`: id, source, type, time, subject")]),
         ("event.typ == \"x\"", &[(6, "did you mean `type`?")]),
         ("data.amount == \"x\"", &[(12, "a number never equals text")]),

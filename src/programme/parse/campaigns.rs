@@ -1,16 +1,19 @@
-//! `campaigns`: what changes the pay of rules, for a period, an audience, a budget. Read, checked, and
-//! refused: nothing decides them yet.
+//! `campaigns`: what changes the pay of rules, for a period, an audience, a budget.
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 
 use super::ids::{self, Ids};
 use super::limits::points;
 use super::{bounded, conditions, limits, not_yet};
 use crate::programme::Each;
+use crate::programme::campaign::{Campaign, Days, During, Pays};
 use crate::programme::condition::Scope;
+use crate::types::CampaignId;
 use crate::yaml::{Map, Value};
 
 /// How many campaigns a programme may have.
@@ -19,44 +22,59 @@ const MOST_CAMPAIGNS: usize = 1_000;
 const WEEKDAYS: &[(&str, u8)] =
     &[("mon", 1), ("tue", 2), ("wed", 3), ("thu", 4), ("fri", 5), ("sat", 6), ("sun", 7)];
 
-/// The section.
-pub(super) fn read(map: &Map<'_>) {
-    let Some((list, place)) = map.get("campaigns").zip(map.key_place("campaigns")) else {
-        return;
-    };
-    not_yet::refuse("campaigns", place, list.collector());
+/// The section, which may be left out.
+pub(super) fn read(map: &Map<'_>, zone: &TimeZone) -> Option<Vec<Campaign>> {
+    let Some(list) = map.get("campaigns") else { return Some(Vec::new()) };
     let mut ids = Ids::default();
-    for value in bounded(&list, "a campaign", MOST_CAMPAIGNS).unwrap_or_default() {
-        campaign(&value, &mut ids);
-    }
+    let values = bounded(&list, "a campaign", MOST_CAMPAIGNS)?;
+    let campaigns: Vec<Option<Campaign>> =
+        values.iter().map(|value| campaign(value, &mut ids, zone)).collect();
+    campaigns.into_iter().collect()
 }
 
-fn campaign(value: &Value<'_>, ids: &mut Ids) {
-    let Some(map) =
-        value.map(&["id", "on", "during", "when", "audience", "multiply", "add", "group", "limit", "budget"])
-    else {
-        return;
+fn campaign(value: &Value<'_>, ids: &mut Ids, zone: &TimeZone) -> Option<Campaign> {
+    let map = value
+        .map(&["id", "on", "during", "when", "audience", "multiply", "add", "group", "limit", "budget"])?;
+    let id = ids.read(&map);
+    let on = ids::event_type(&map);
+    let scope = on.as_ref().map(|on| Scope { on, each: Each::Event });
+    // A condition is only understood with its event type; without one, which is reported, it is left.
+    let condition = |key: &str| match (map.get(key), scope.as_ref()) {
+        (Some(value), Some(scope)) => conditions::condition(&value, scope).map(Some),
+        (Some(_), None) => None,
+        (None, _) => Some(None),
     };
-    ids.read(&map);
-    if let Some(on) = ids::event_type(&map) {
-        let scope = Scope { on: &on, each: Each::Event };
-        for key in ["when", "audience"] {
-            map.get(key).map(|value| conditions::condition(&value, &scope));
+    let (when, audience) = (condition("when"), condition("audience"));
+    let during = map.get("during").map_or(Some(During::Always), |value| during(&value, zone));
+    let pays = match (map.get("multiply"), map.get("add")) {
+        (Some(factor), None) => multiply(&factor).map(Pays::Multiply),
+        (None, Some(add)) => points(&add).map(Pays::Add),
+        _ => {
+            map.report("a campaign must have either `multiply` or `add`");
+            None
         }
+    };
+    let group = match map.get("group") {
+        Some(group) => ids::id(&group).map(|group| Some(group.into_boxed_str())),
+        None => Some(None),
+    };
+    let limits = limits::read(&map);
+    if let Some((value, place)) = map.get("budget").zip(map.key_place("budget")) {
+        if let Some(budget) = value.map(&["points"]) {
+            budget.required("points").map(|value| points(&value));
+        }
+        not_yet::refuse("campaign.budget", place, value.collector());
     }
-    if let Some(value) = map.get("during") {
-        during(&value);
-    }
-    match (map.get("multiply"), map.get("add")) {
-        (Some(factor), None) => drop(multiply(&factor)),
-        (None, Some(add)) => drop(points(&add)),
-        _ => map.report("a campaign must have either `multiply` or `add`"),
-    }
-    map.get("group").map(|group| ids::id(&group));
-    limits::read(&map);
-    if let Some(budget) = map.get("budget").and_then(|budget| budget.map(&["points"])) {
-        budget.required("points").map(|value| points(&value));
-    }
+    Some(Campaign {
+        id: CampaignId::from(id?),
+        on: on?,
+        during: during?,
+        when: when?,
+        audience: audience?,
+        pays: pays?,
+        group: group?,
+        limits: limits?,
+    })
 }
 
 fn multiply(value: &Value<'_>) -> Option<Decimal> {
@@ -66,32 +84,36 @@ fn multiply(value: &Value<'_>) -> Option<Decimal> {
 }
 
 /// `{from: …, until: …}`, `{monthly: [8]}`, `{weekly: [fri]}` or `birthday`.
-pub(super) fn during(value: &Value<'_>) {
+pub(super) fn during(value: &Value<'_>, zone: &TimeZone) -> Option<During> {
     const WANTED: &str = "`birthday`, or a period, as in {from: 2026-11-10T20:00, until: 2026-11-12T00:00}, {monthly: [8]} or {weekly: [fri]}";
     if value.is_scalar() {
-        value.read(WANTED, |text| (text == "birthday").then_some(()));
-        return;
+        return value.read(WANTED, |text| (text == "birthday").then_some(During::Birthday));
     }
-    let Some(map) = value.map(&["from", "until", "monthly", "weekly"]) else {
-        return;
-    };
-    match (map.get("monthly"), map.get("weekly")) {
-        (None, None) => period(&map),
-        (Some(days), None) => distinct(&days, "a day of the month", |day| day.whole(1..=31_u8)),
-        (None, Some(days)) => distinct(&days, "a day of the week", |day| day.choice(WEEKDAYS)),
-        (Some(_), Some(_)) => map.report(format!("{} must be only one of {WANTED}", value.label())),
-    }
+    let map = value.map(&["from", "until", "monthly", "weekly"])?;
     let has_bounds = map.get("from").or(map.get("until")).is_some();
-    if has_bounds && map.get("monthly").or(map.get("weekly")).is_some() {
+    let during = match (map.get("monthly"), map.get("weekly")) {
+        (None, None) => return period(&map, zone),
+        (Some(days), None) => {
+            distinct(&days, "a day of the month", |day| day.whole(1..=31_u8)).map(During::Monthly)
+        }
+        (None, Some(days)) => {
+            distinct(&days, "a day of the week", |day| day.choice(WEEKDAYS)).map(During::Weekly)
+        }
+        (Some(_), Some(_)) => None,
+    };
+    if has_bounds || map.get("monthly").and(map.get("weekly")).is_some() {
         map.report(format!("{} must be only one of {WANTED}", value.label()));
+        return None;
     }
+    during
 }
 
-fn period(map: &Map<'_>) {
-    let moment = |key: &str| {
+fn period(map: &Map<'_>, zone: &TimeZone) -> Option<During> {
+    let moment = |key: &str| -> Option<Timestamp> {
         let value = map.required(key)?;
         value.read("a date and time in the programme's zone, such as 2026-11-10T20:00", |text| {
-            text.parse::<DateTime>().ok()
+            // A time that a change of clocks skips or repeats is taken as RFC 5545 takes it.
+            zone.to_timestamp(text.parse::<DateTime>().ok()?).ok()
         })
     };
     let (from, until) = (moment("from"), moment("until"));
@@ -100,19 +122,22 @@ fn period(map: &Map<'_>) {
     {
         value.report(format!("{} must be after `from`", value.label()));
     }
+    Some(During::Between { from: from?, until: until? })
 }
 
-fn distinct(list: &Value<'_>, item: &str, read: impl Fn(&Value<'_>) -> Option<u8>) {
-    let Some(values) = list.list(item) else { return };
+fn distinct(list: &Value<'_>, item: &str, read: impl Fn(&Value<'_>) -> Option<u8>) -> Option<Days> {
+    let values = list.list(item)?;
     if values.is_empty() {
         list.report(format!("{} is empty; name at least {item}", list.label()));
     }
     let mut seen = HashSet::new();
+    let mut days = Some(Days::default());
     for value in values {
-        if let Some(day) = read(&value)
-            && !seen.insert(day)
-        {
+        let day = read(&value);
+        if day.is_some_and(|day| !seen.insert(day)) {
             value.report(format!("{} is given twice", value.label()));
         }
+        days = days.zip(day).map(|(days, day)| days.with(day));
     }
+    days
 }

@@ -15,6 +15,12 @@ pub(super) fn expression(value: &Value<'_>, scope: &Scope<'_>) -> Option<Express
     Expression::compile(source, scope).map_err(|problems| report(value, problems)).ok()
 }
 
+/// An expression that yields a number, such as `of`.
+pub(super) fn number(value: &Value<'_>, scope: &Scope<'_>) -> Option<Expression> {
+    let source = value.text()?;
+    Expression::compile_number(source, scope).map_err(|problems| report(value, problems)).ok()
+}
+
 fn report(value: &Value<'_>, problems: Vec<Problem>) {
     for Problem { at, message } in problems {
         value.collector().report(&value.place_of_character(at), message);

@@ -18,7 +18,9 @@ use std::collections::HashMap;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Programme, Rule};
+use super::campaign::Campaign;
+use super::condition::{Condition, Expression};
+use super::{Paying, Programme, Rule};
 use crate::spelling;
 use crate::types::EventType;
 use crate::yaml::{self, Collector, Map, Problems, Value, shown};
@@ -65,9 +67,10 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
     let tiers = map.get("tiers").map(|value| tiers::read(&value));
     let rewards = redemption::read(&map);
     let rules = rules(&map, &rewards);
-    campaigns::read(&map);
+    // A zone that is wrong is reported; periods are then checked as if it were UTC.
+    let campaigns = campaigns::read(&map, &zone.clone().unwrap_or(TimeZone::UTC));
 
-    let rules = rules?;
+    let (rules, campaigns) = (rules?, campaigns?);
     Some(Programme {
         name: name?,
         version: version(text),
@@ -78,8 +81,9 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
             Some(tiers) => Some(tiers?),
             None => None,
         },
-        by_type: by_type(&rules),
+        by_type: by_type(&rules, &campaigns),
         rules,
+        campaigns,
     })
 }
 
@@ -96,10 +100,25 @@ fn rules(map: &Map<'_>, rewards: &Ids) -> Option<Vec<Rule>> {
     rules.into_iter().collect()
 }
 
-fn by_type(rules: &[Rule]) -> HashMap<EventType, Vec<usize>> {
-    let mut by_type: HashMap<EventType, Vec<usize>> = HashMap::new();
+/// What is told of members is always taken in, and what they do where a condition asks for it: so that
+/// a condition written later finds what it asks for.
+fn by_type(rules: &[Rule], campaigns: &[Campaign]) -> HashMap<EventType, Paying> {
+    let mut by_type: HashMap<EventType, Paying> = HashMap::new();
     for (index, rule) in rules.iter().enumerate() {
-        by_type.entry(rule.on.clone()).or_default().push(index);
+        by_type.entry(rule.on.clone()).or_default().rules.push(index);
+    }
+    for (index, campaign) in campaigns.iter().enumerate() {
+        by_type.entry(campaign.on.clone()).or_default().campaigns.push(index);
+    }
+    let mut heard = vec!["member.registered", "member.updated"];
+    let of_rules = rules.iter().filter_map(|rule| rule.when.as_ref());
+    let of_campaigns = campaigns.iter().flat_map(|campaign| campaign.when.iter().chain(&campaign.audience));
+    let mut amounts = rules.iter().filter_map(|rule| rule.of.as_ref());
+    if of_rules.chain(of_campaigns).any(Condition::asks_member) || amounts.any(Expression::asks_member) {
+        heard.extend(["order.paid", "member.signed_in"]);
+    }
+    for kind in heard {
+        by_type.entry(EventType::from(kind)).or_default();
     }
     by_type
 }

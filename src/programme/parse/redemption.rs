@@ -1,5 +1,6 @@
 //! `redemption`: what points buy. Read, checked, and refused: nothing decides it yet.
 
+use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 
 use super::campaigns::during;
@@ -50,7 +51,7 @@ pub(super) fn read(map: &Map<'_>) -> Ids {
         let Some(boost) = boost.map(&["during", "worth"]) else {
             continue;
         };
-        boost.required("during").as_ref().map(during);
+        boost.required("during").map(|value| during(&value, &TimeZone::UTC));
         boost.required("worth").map(|value| money(&value));
     }
     for value in entries(&section, "limits", "a limit") {

@@ -6,11 +6,11 @@ use super::ids::{self, Ids};
 use super::limits::points;
 use super::points::expire;
 use super::{conditions, limits, not_yet};
-use crate::programme::condition::Scope;
+use crate::programme::condition::{Expression, Scope};
 use crate::programme::{Each, Earn, Rule};
 use crate::spelling;
-use crate::types::{EventType, RuleId};
-use crate::yaml::{Map, Value, shown};
+use crate::types::{EventType, Points, RuleId};
+use crate::yaml::{Map, Place, Value, shown};
 
 /// Event types that move points or say nothing about what a member did: nobody earns by them.
 const NOT_EARNING: &[&str] =
@@ -39,7 +39,9 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
         (None, _) => None,
     };
     let earn = earn(&map, scope.as_ref());
+    let of = of(&map, scope.as_ref());
     let limits = limits::read(&map);
+    let streak = map.get("streak").map_or(Some(Vec::new()), |value| streak(&value));
     later(&map, scope.as_ref(), rewards);
     Some(Rule {
         id: RuleId::from(id?),
@@ -50,7 +52,9 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
             None => None,
         },
         earn: earn?,
+        of: of?,
         limits: limits?,
+        streak: streak?,
     })
 }
 
@@ -82,23 +86,29 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Earn> {
     let points = earn.required("points").and_then(|value| points(&value));
     let per =
         earn.get("per").map(|value| value.decimal("money above 0, such as 1.00", |per| per > Decimal::ZERO));
-    let of = earn.get("of").zip(earn.key_place("of"));
-    if let Some((value, place)) = &of {
-        if let Some(scope) = scope {
-            conditions::expression(value, scope);
-        }
-        if per.is_none() {
-            value.report("`of` says which amount `per` is for, and there is no `per`");
-        }
-        not_yet::refuse("rule.earn.of", place, value.collector());
+    let of = earn.get("of");
+    if let Some(value) = of.as_ref().filter(|_| per.is_none()) {
+        value.report("`of` says which amount `per` is for, and there is no `per`");
     }
     let has_amount = scope.is_none_or(|scope| scope.on.as_str() == "order.paid");
     if let Some(value) = earn.get("per").filter(|_| of.is_none() && !has_amount) {
-        value.report("`per` is for order.paid only; no other event type has an amount");
+        value.report(
+            "`per` is for order.paid only; of another event type say which amount, as in `of: data.principal`",
+        );
     }
     match per {
         None => Some(Earn::Fixed(points?)),
         Some(per) => Some(Earn::PerAmount { points: points?, per: per? }),
+    }
+}
+
+/// `of: data.principal`: the amount that `per` is for. Whether it may stand there, [`earn`] says.
+fn of(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Option<Expression>> {
+    let of = map.get("earn").filter(|earn| !earn.is_scalar()).and_then(|earn| earn.any_map()?.get("of"));
+    match (of, scope) {
+        (None, _) => Some(None),
+        (Some(value), Some(scope)) => conditions::number(&value, scope).map(Some),
+        (Some(_), None) => None,
     }
 }
 
@@ -111,7 +121,6 @@ fn later(map: &Map<'_>, scope: Option<&Scope<'_>>, rewards: &Ids) {
                     conditions::expression(&value, scope);
                 }
             }
-            "streak" => streak(&value),
             "to" => drop(value.choice(&[("referrer", ())])),
             "after" => drop(value.choice(&[("first_order", ())])),
             "give" => give(&value, rewards),
@@ -124,20 +133,26 @@ fn later(map: &Map<'_>, scope: Option<&Scope<'_>>, rewards: &Ids) {
 }
 
 /// `{7: 20, 30: 100}`: at so many days in a row, so many points more.
-fn streak(value: &Value<'_>) {
+fn streak(value: &Value<'_>) -> Option<Vec<(u32, Points)>> {
     const MOST_DAYS: u32 = 3_650;
-    let Some(map) = value.any_map() else { return };
+    let map = value.any_map()?;
     if map.is_empty() {
         value.report("`streak` is empty; name days and points, as in `{7: 20, 30: 100}`");
     }
-    for (days, place, bonus) in map.entries() {
+    let read = |(days, place, bonus): (&str, &Place, Value<'_>)| {
         let is_number = !days.starts_with('0') && days.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_number || !days.parse().is_ok_and(|days: u32| (2..=MOST_DAYS).contains(&days)) {
+        let length = days.parse().ok().filter(|days| is_number && (2..=MOST_DAYS).contains(days));
+        if length.is_none() {
             let message = format!("a streak is 2 to {MOST_DAYS} days long, not {}", shown(days));
             value.collector().report(place, message);
         }
-        points(&bonus);
-    }
+        Some((length?, points(&bonus)?))
+    };
+    // All of them are read before one is given up.
+    let bonuses: Vec<Option<(u32, Points)>> = map.entries().map(read).collect();
+    let mut bonuses: Vec<(u32, Points)> = bonuses.into_iter().collect::<Option<_>>()?;
+    bonuses.sort_unstable();
+    Some(bonuses)
 }
 
 fn give(value: &Value<'_>, rewards: &Ids) {

@@ -6,7 +6,7 @@ use super::ids::Ids;
 use super::limits::MOST_POINTS;
 use super::points::some_time;
 use super::{bounded, ids, not_yet};
-use crate::programme::{Level, Tiers, Window};
+use crate::programme::{Level, Measure, Tiers, Window};
 use crate::types::{Points, TierId};
 use crate::yaml::{CalendarSpan, Map, Value};
 
@@ -15,21 +15,19 @@ const MOST_LEVELS: usize = 100;
 /// The longest rolling window.
 const MOST_MONTHS: u16 = 120;
 
+const MEASURES: &[(&str, Measure)] = &[("earned", Measure::Earned), ("spend", Measure::Spend)];
+
 /// The section.
 pub(super) fn read(section: &Value<'_>) -> Option<Tiers> {
     let section = section.map(&["measure", "window", "review", "levels"])?;
-    if let Some(value) = section.get("measure")
-        && value.choice(&[("earned", false), ("spend", true)]) == Some(true)
-    {
-        not_yet::refuse("tiers.measure", value.place(), value.collector());
-    }
+    let measure = section.get("measure").map_or(Some(Measure::Earned), |value| value.choice(MEASURES));
     let window = section.required("window").and_then(|value| window(&value));
     if let Some((value, place)) = section.get("review").zip(section.key_place("review")) {
         review(&value);
         not_yet::refuse("tiers.review", place, value.collector());
     }
     let levels = section.required("levels").and_then(|value| levels(&value));
-    Some(Tiers { window: window?, levels: levels? })
+    Some(Tiers { measure: measure?, window: window?, levels: levels? })
 }
 
 fn window(value: &Value<'_>) -> Option<Window> {
@@ -37,10 +35,7 @@ fn window(value: &Value<'_>) -> Option<Window> {
         format!("whole months such as P12M, at most {MOST_MONTHS}, or `lifetime` or `calendar_year`");
     value.read(wanted, |text| match text {
         "lifetime" => Some(Window::Lifetime),
-        "calendar_year" => {
-            not_yet::refuse("tiers.window", value.place(), value.collector());
-            Some(Window::Lifetime)
-        }
+        "calendar_year" => Some(Window::CalendarYear),
         months => match CalendarSpan::parse(months) {
             Some(CalendarSpan { months, days: 0 }) if (1..=MOST_MONTHS).contains(&months) => {
                 Some(Window::Months(months))

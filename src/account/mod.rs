@@ -3,6 +3,11 @@
 //! An account is the fold of its entries: whoever has the ledger can compute it again. So whatever an
 //! account must know (balances, what limits have counted, what tiers measure) comes from entries.
 
+mod activity;
+mod profile;
+mod streak;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -11,9 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::entry::{Change, Entry, EntryKind, Origin, Why};
+use crate::entry::{Change, Entry, EntryKind, Note, Origin, Why};
 use crate::programme::Period;
 use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
+pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
+pub use profile::{Attributes, Profile, ProfileUpdate};
+pub use streak::{Run, Streak};
 
 /// A member's points, tier and what decisions need to remember. As JSON it starts with
 /// `{"v":<version>,`, so that a version can be compared without parsing.
@@ -38,9 +46,18 @@ pub struct Account {
     /// What the tiers measure.
     #[serde(default)]
     pub earned: Earned,
-    /// What limits have counted, by rule.
+    /// What limits have counted, by rule and by `campaign/` with a campaign's name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub used: BTreeMap<RuleId, Vec<Used>>,
+    pub used: BTreeMap<Box<str>, Vec<Used>>,
+    /// Days in a row, by rule.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub streaks: BTreeMap<RuleId, Streak>,
+    /// What the shop told of the member.
+    #[serde(skip_serializing_if = "Profile::is_empty", default)]
+    pub profile: Profile,
+    /// What the member did.
+    #[serde(skip_serializing_if = "Activity::is_empty", default)]
+    pub activity: Activity,
     /// The latest event's time, in seconds since 1970; lateness is measured from here.
     #[serde(default)]
     pub newest: i64,
@@ -156,8 +173,8 @@ pub struct Retention {
     pub history: usize,
     /// Calendar months that the tiers measure; 0 where they measure a lifetime.
     pub months: u16,
-    /// Days that limits are remembered for; an event that is later than this is not paid by a rule
-    /// with a limit.
+    /// Days that limits and streaks are remembered for; an event that is later than this is not paid by
+    /// a rule with a limit.
     pub days: u16,
 }
 
@@ -173,6 +190,9 @@ impl Account {
             lots: Vec::new(),
             earned: Earned::default(),
             used: BTreeMap::new(),
+            streaks: BTreeMap::new(),
+            profile: Profile::default(),
+            activity: Activity::default(),
             newest: i64::MIN,
             history: VecDeque::new(),
         }
@@ -205,21 +225,15 @@ impl Account {
         Ok(())
     }
 
-    /// What a limit has counted for a rule in the period that holds `day`.
-    pub fn used(&self, rule: &RuleId, period: Period, day: Date) -> (u32, Points) {
+    /// What a limit has counted for what pays, in the period that holds `day`.
+    pub fn used(&self, by: &Origin, period: Period, day: Date) -> (u32, Points) {
         let index = period_index(period, day);
-        let counted = self.used.get(rule).into_iter().flatten();
+        let counted = self.used.get(counter(by).as_ref()).into_iter().flatten();
         counted
             .filter(|used| used.0 == period && used.1 == index)
             .map(|used| (used.2, used.3))
             .next()
             .unwrap_or_default()
-    }
-
-    /// Points earned in the calendar month of the newest entry and the months before it, as many as
-    /// are kept.
-    pub fn earned_in_kept_months(&self) -> Points {
-        Points(self.earned.months.iter().map(|(_, points)| points.0).sum())
     }
 
     /// Applies one change.
@@ -235,11 +249,20 @@ impl Account {
                 self.tier = Some(Tier { id: change.to.clone(), since: change.at });
                 Ok(())
             }
+            Change::Noted(noted) => {
+                self.newest = self.newest.max(noted.at);
+                self.note(&noted.note, noted.at, noted.day, retention);
+                Ok(())
+            }
         }
     }
 
     fn evolve_entry(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
         self.newest = self.newest.max(entry.at);
+        if let Some(note) = &entry.note {
+            self.note(note, entry.at, entry.day, retention);
+        }
+        self.count_streak(entry, retention.days);
         if entry.kind == EntryKind::Earned {
             self.available = self.available.plus(entry.points)?;
             self.earned.total = self.earned.total.plus(entry.points)?;
@@ -264,6 +287,27 @@ impl Account {
             self.history.extend(line);
         }
         Ok(())
+    }
+
+    fn note(&mut self, note: &Note, at: i64, day: Date, retention: &Retention) {
+        match note {
+            Note::Order { amount } => self.activity.order(*amount, at, day, retention.months),
+            Note::SignIn {} => self.activity.sign_in(day, retention.months),
+            Note::Profile(update) => self.profile.update(update, at),
+        }
+    }
+
+    fn count_streak(&mut self, entry: &Entry, kept: u16) {
+        let day = period_index(Period::Day, entry.day);
+        match (&entry.by, entry.streak) {
+            (Origin::Rule(rule), Some(_)) => self.streaks.entry(rule.clone()).or_default().count(day, kept),
+            (Origin::Streak(rule), Some(length)) => {
+                if let Some(streak) = self.streaks.get_mut(rule) {
+                    streak.paid(day, length);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Points never expire yet, so that all of them are one lot.
@@ -296,11 +340,10 @@ impl Account {
     }
 
     fn count_limits(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
-        let Origin::Rule(rule) = &entry.by else { return Ok(()) };
         if entry.counts.is_empty() {
             return Ok(());
         }
-        let counters = self.used.entry(rule.clone()).or_default();
+        let counters = self.used.entry(counter(&entry.by).into()).or_default();
         for &period in &entry.counts {
             let index = period_index(period, entry.day);
             match counters.iter_mut().find(|used| used.0 == period && used.1 == index) {
@@ -318,6 +361,15 @@ impl Account {
             counters.retain(|used| used.0 != period || used.1 >= kept);
         }
         Ok(())
+    }
+}
+
+/// The key under which the limits of what pays are counted.
+fn counter(by: &Origin) -> Cow<'_, str> {
+    match by {
+        Origin::Campaign(campaign) => Cow::Owned(format!("campaign/{campaign}")),
+        Origin::Rule(name) | Origin::Streak(name) => Cow::Borrowed(name.as_str()),
+        Origin::Tier(name) => Cow::Borrowed(name.as_str()),
     }
 }
 

@@ -1,0 +1,135 @@
+//! What a shop told of a member: when they registered, their birthday, segments and attributes.
+
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What is known of a member.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Profile {
+    /// When the member registered, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i64")]
+    pub registered: Option<i64>,
+    /// The day of birth.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub birthday: Option<Date>,
+    /// Groups that the shop counts the member among.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub segments: Vec<Box<str>>,
+    /// Whatever else the shop says of the member.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub attributes: Option<Attributes>,
+    /// When the latest of this was said, in seconds since 1970: what comes late must not undo it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i64")]
+    pub said: Option<i64>,
+}
+
+/// A JSON object, kept as it was written.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Attributes(#[schemars(with = "serde_json::Map<String, serde_json::Value>")] Box<RawValue>);
+
+impl Attributes {
+    /// The object, as JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl From<&RawValue> for Attributes {
+    fn from(json: &RawValue) -> Self {
+        Self(json.to_owned())
+    }
+}
+
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+/// What an event says of a member. What is absent stays as it was.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileUpdate {
+    /// Whether the member has registered with this event.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub registered: bool,
+    /// The day of birth.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub birthday: Option<Date>,
+    /// All groups that the shop counts the member among now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Vec<String>")]
+    pub segments: Option<Vec<Box<str>>>,
+    /// All that the shop says of the member now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub attributes: Option<Attributes>,
+}
+
+impl Profile {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Profile::default()
+    }
+
+    /// Takes in what was said at `at`, in seconds since 1970.
+    pub fn update(&mut self, update: &ProfileUpdate, at: i64) {
+        if update.registered {
+            // Registered twice is registered since the first time.
+            self.registered = Some(self.registered.map_or(at, |before| before.min(at)));
+        }
+        if self.said.is_some_and(|said| said > at) {
+            return;
+        }
+        self.said = Some(at);
+        if let Some(birthday) = update.birthday {
+            self.birthday = Some(birthday);
+        }
+        if let Some(segments) = &update.segments {
+            self.segments.clone_from(segments);
+        }
+        if let Some(attributes) = &update.attributes {
+            self.attributes = Some(attributes.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(names: &[&str]) -> ProfileUpdate {
+        ProfileUpdate {
+            segments: Some(names.iter().map(|&name| name.into()).collect()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_is_said_later_counts_whenever_it_comes() {
+        let mut profile = Profile::default();
+        profile.update(&segments(&["vip"]), 20);
+        profile.update(&segments(&["new"]), 10);
+        assert_eq!(profile.segments, [Box::from("vip")]);
+        profile.update(&segments(&[]), 30);
+        assert!(profile.segments.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_said_stays_and_a_member_registers_once() {
+        let mut profile = Profile::default();
+        let birthday = Date::constant(2000, 2, 29);
+        let registered = ProfileUpdate { registered: true, birthday: Some(birthday), ..Default::default() };
+        profile.update(&registered, 10);
+        profile.update(&segments(&["vip"]), 20);
+        profile.update(&ProfileUpdate { registered: true, ..Default::default() }, 30);
+        assert_eq!((profile.birthday, profile.registered), (Some(birthday), Some(10)));
+    }
+}

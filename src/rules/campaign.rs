@@ -1,0 +1,115 @@
+//! Campaigns: what they pay on top of the base, which of a group pays, and what their limits cut.
+
+use std::collections::HashMap;
+
+use rust_decimal::Decimal;
+
+use super::earn::whole_points;
+use super::facts::{CannotTell, LazyFacts};
+use super::limit::{self, Cut};
+use super::{Day, Unsure};
+use crate::account::{Account, Retention};
+use crate::entry::Origin;
+use crate::event::Event;
+use crate::programme::Programme;
+use crate::programme::campaign::{Campaign, Pays};
+use crate::types::{Points, PointsOverflow};
+
+/// A campaign that is on for the event and its member.
+pub(super) struct On<'p> {
+    pub(super) campaign: &'p Campaign,
+    pub(super) origin: Origin,
+    /// What it would pay without limits.
+    pub(super) points: Points,
+    /// What its limits leave of it.
+    pub(super) cut: Cut,
+}
+
+impl On<'_> {
+    /// What it was computed from and the factor on it, where it multiplies.
+    pub(super) fn basis(&self, base: Points) -> (Option<Decimal>, Option<Decimal>) {
+        match self.campaign.pays {
+            Pays::Multiply(factor) => (Some(base.0.into()), Some(factor)),
+            Pays::Add(_) => (None, None),
+        }
+    }
+}
+
+/// An event whose campaigns are asked for.
+pub(super) struct Asked<'p, 'e> {
+    pub(super) programme: &'p Programme,
+    pub(super) account: &'e Account,
+    pub(super) event: &'e Event,
+    pub(super) day: &'e Day,
+    pub(super) base: Points,
+    pub(super) retention: &'e Retention,
+}
+
+impl<'p> Asked<'p, '_> {
+    /// The campaigns that pay for the event, in the order of the file; of a group the one that pays most.
+    pub(super) fn paying(
+        &self,
+        campaigns: &[usize],
+        facts: &mut LazyFacts<'_>,
+        unsure: &mut Vec<Unsure>,
+    ) -> Result<Vec<On<'p>>, PointsOverflow> {
+        let mut on: Vec<On<'p>> = Vec::new();
+        for &at in campaigns {
+            let Some(campaign) = self.programme.campaigns.get(at) else { continue };
+            match self.is_on(campaign, facts) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(CannotTell) => {
+                    unsure.push(Unsure::Campaign(at));
+                    continue;
+                }
+            }
+            let points = worth(campaign.pays, self.base, self.programme)?;
+            if points == Points::ZERO {
+                continue;
+            }
+            let origin = Origin::Campaign(campaign.id.clone());
+            let cut = limit::cut(&campaign.limits, &origin, self.account, self.day, points, self.retention);
+            on.push(On { campaign, origin, points, cut });
+        }
+        Ok(best_of_groups(on))
+    }
+
+    fn is_on(&self, campaign: &Campaign, facts: &mut LazyFacts<'_>) -> Result<bool, CannotTell> {
+        // The cheapest first: most campaigns are not on at all.
+        let birthday = self.account.profile.birthday;
+        Ok(campaign.during.holds(self.event.time, self.day.date, birthday)
+            && facts.holds(campaign.when.as_ref(), None)?
+            && facts.holds(campaign.audience.as_ref(), None)?)
+    }
+}
+
+/// Base × (factor − 1), rounded once; or the points that it adds.
+fn worth(pays: Pays, base: Points, programme: &Programme) -> Result<Points, PointsOverflow> {
+    match pays {
+        Pays::Add(points) => Ok(points),
+        Pays::Multiply(factor) => {
+            let more = Decimal::from(base.0).checked_mul(factor - Decimal::ONE).ok_or(PointsOverflow)?;
+            whole_points(more, programme.rounding).ok_or(PointsOverflow)
+        }
+    }
+}
+
+/// Leaves of each group the campaign that pays most after its limits; of equals the first in the file.
+fn best_of_groups(on: Vec<On<'_>>) -> Vec<On<'_>> {
+    let mut best: HashMap<&str, (Points, usize)> = HashMap::new();
+    for (at, candidate) in on.iter().enumerate() {
+        let Some(group) = &candidate.campaign.group else { continue };
+        let paid = candidate.cut.paid;
+        let best = best.entry(group).or_insert((paid, at));
+        if paid > best.0 {
+            *best = (paid, at);
+        }
+    }
+    let wins = |at: usize, candidate: &On<'_>| match &candidate.campaign.group {
+        None => true,
+        Some(group) => best.get(&**group).is_some_and(|(_, winner)| *winner == at),
+    };
+    let wins: Vec<bool> = on.iter().enumerate().map(|(at, candidate)| wins(at, candidate)).collect();
+    on.into_iter().zip(wins).filter_map(|(candidate, wins)| wins.then_some(candidate)).collect()
+}
