@@ -163,6 +163,8 @@ pub enum Why {
     BelowOnePoint,
     /// The event is so late that its period's limit is not known any more.
     TooLate,
+    /// The rule pays once for what `once_per` says, and has paid.
+    AlreadyPaid,
 }
 
 impl Why {
@@ -173,6 +175,7 @@ impl Why {
             Why::LimitPoints => "limit_points",
             Why::BelowOnePoint => "below_one_point",
             Why::TooLate => "too_late",
+            Why::AlreadyPaid => "already_paid",
         }
     }
 }

@@ -56,6 +56,7 @@ hold! {
     an_existing_receipt_refuses,
     receipts_of_one_bucket_are_unknown_in_another,
     receipts_survive_one_generation_and_vanish_after_two,
+    what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses,
     published_outbox_entries_go_even_on_refusal,
     a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outbox_are_found,
     the_outbox_is_listed_by_partition_read_and_cleared,

@@ -29,6 +29,8 @@ pub(super) struct BucketWork {
     /// Whether the bucket was refused, so that receipts must be loaded.
     known: Option<Known>,
     verdicts: Vec<Verdict>,
+    /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
+    once: Vec<ReceiptKey>,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,12 @@ struct Known {
 #[derive(Debug)]
 enum Verdict {
     /// It counts now.
-    Applied { applied: Vec<Applied>, rendered: Vec<(Channel, Vec<u8>)>, unsure: Vec<Unsure> },
+    Applied {
+        applied: Vec<Applied>,
+        rendered: Vec<(Channel, Vec<u8>)>,
+        unsure: Vec<Unsure>,
+        once: Vec<ReceiptKey>,
+    },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
     /// It counted and was published before.
@@ -98,7 +105,14 @@ fn event(batch: &[Delivered], at: usize) -> Option<(&Event, &Record)> {
 
 impl BucketWork {
     fn new(bucket: Bucket) -> Self {
-        Self { bucket, events: Vec::new(), accounts: HashMap::new(), known: None, verdicts: Vec::new() }
+        Self {
+            bucket,
+            events: Vec::new(),
+            accounts: HashMap::new(),
+            known: None,
+            verdicts: Vec::new(),
+            once: Vec::new(),
+        }
     }
 
     /// Decides every event of the bucket, in order, and evolves the accounts.
@@ -106,16 +120,26 @@ impl BucketWork {
         let Self { events, accounts, known, verdicts, .. } = self;
         // Receipts that this batch itself makes: the same event twice in one batch counts once.
         let mut fresh: HashMap<&str, Receipt> = HashMap::new();
+        let mut fresh_once: Vec<ReceiptKey> = Vec::new();
         verdicts.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
             let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
                 None => match accounts.get_mut(&event.member).and_then(|held| held.account.as_mut()) {
-                    Some(account) => decide_event(event, account, settings, renderer),
+                    Some(account) => {
+                        let paid_before = |key: &ReceiptKey| {
+                            fresh_once.contains(key)
+                                || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
+                        };
+                        decide_event(event, account, settings, renderer, &paid_before)
+                    }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
+            if let Verdict::Applied { once, .. } = &verdict {
+                fresh_once.extend_from_slice(once);
+            }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
             }
@@ -134,11 +158,12 @@ impl BucketWork {
             {
                 held.show(&event.time_text, matches!(verdict, Verdict::Again(_)));
             }
-            let Verdict::Applied { rendered, .. } = verdict else { continue };
+            let Verdict::Applied { rendered, once, .. } = verdict else { continue };
             let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint };
             if let Some(key) = &event.business_key {
                 receipts.push((key.clone(), receipt.clone()));
             }
+            receipts.extend(once.iter().map(|key| (key.clone(), receipt.clone())));
             receipts.push((event.receipt_key.clone(), receipt));
             for (channel, payload) in rendered {
                 let blob = blob_of(&mut outbox, record);
@@ -166,6 +191,18 @@ impl BucketWork {
 }
 
 impl BucketWork {
+    /// The commit was refused, perhaps because something was paid before that is paid once ever.
+    fn remember_once(&mut self) {
+        for verdict in &self.verdicts {
+            let Verdict::Applied { once, .. } = verdict else { continue };
+            for key in once {
+                if !self.once.contains(key) {
+                    self.once.push(key.clone());
+                }
+            }
+        }
+    }
+
     /// The commit is done: what was written is what is published.
     fn written(&mut self, accounts: Vec<AccountWrite>) {
         for write in accounts {
@@ -258,8 +295,9 @@ fn decide_event(
     account: &mut Account,
     settings: &LaneSettings,
     renderer: &Renderer,
+    paid_before: &dyn Fn(&ReceiptKey) -> bool,
 ) -> Verdict {
-    match rules::apply(&settings.programme, account, event, &settings.retention) {
+    match rules::apply(&settings.programme, account, event, &settings.retention, paid_before) {
         Ok(outcome) => {
             let rendered = outcome.applied.iter().map(|applied| {
                 let channel = match applied.change {
@@ -269,8 +307,8 @@ fn decide_event(
                 (channel, renderer.change(event, applied))
             });
             let rendered = rendered.collect();
-            let unsure = outcome.unsure;
-            Verdict::Applied { applied: outcome.applied, rendered, unsure }
+            let rules::Outcome { applied, unsure, once } = outcome;
+            Verdict::Applied { applied, rendered, unsure, once }
         }
         Err(overflow) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
@@ -298,7 +336,11 @@ impl<L: Log, S: Store> Lane<L, S> {
                     }
                 }
             }
-            let receipts = if work.known.is_some() { receipt_keys(batch, &work.events) } else { Vec::new() };
+            let receipts = if work.known.is_some() {
+                receipt_keys(batch, &work.events).chain(work.once.iter().cloned()).collect()
+            } else {
+                Vec::new()
+            };
             if !members.is_empty() || !receipts.is_empty() {
                 wanted.push(LoadBucket { bucket: work.bucket, members, receipts });
                 asked.push(at);
@@ -392,6 +434,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                 settled.push(work);
             } else {
                 work.accounts.clear();
+                work.remember_once();
                 work.known = Some(Known::default());
                 refused.push(work);
             }
@@ -423,7 +466,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             for (&at, verdict) in work.events.iter().zip(work.verdicts.drain(..)) {
                 let Some((event, record)) = event(batch, at) else { continue };
                 let result = match verdict {
-                    Verdict::Applied { applied, rendered, unsure } => {
+                    Verdict::Applied { applied, rendered, unsure, .. } => {
                         applied.iter().for_each(|applied| tally.applied(applied));
                         tally.unsure(&unsure);
                         tally.awarded(record.published_ms);
@@ -500,10 +543,9 @@ impl<L: Log, S: Store> Lane<L, S> {
 }
 
 /// Every receipt that could tell that one of these events counted before.
-fn receipt_keys(batch: &[Delivered], events: &[usize]) -> Vec<ReceiptKey> {
-    let keys = events
+fn receipt_keys(batch: &[Delivered], events: &[usize]) -> impl Iterator<Item = ReceiptKey> {
+    events
         .iter()
         .filter_map(|&at| event(batch, at))
-        .flat_map(|(event, _)| event.business_key.iter().chain([&event.receipt_key]).cloned());
-    keys.collect()
+        .flat_map(|(event, _)| event.business_key.iter().chain([&event.receipt_key]).cloned())
 }

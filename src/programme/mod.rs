@@ -123,6 +123,8 @@ pub struct Rule {
     pub of: Option<condition::Expression>,
     /// What it never exceeds; all of them hold.
     pub limits: Vec<Limit>,
+    /// It pays a member once ever for each text that this comes to.
+    pub once_per: Option<condition::Expression>,
     /// Days in a row and the points more at that length, ascending. The bonus is on top of what the
     /// limits count.
     pub streak: Vec<(u32, Points)>,

@@ -52,6 +52,12 @@ impl<'a> LazyFacts<'a> {
         expression.number(&facts).map_err(|_| CannotTell)
     }
 
+    /// The text that an expression comes to.
+    pub(super) fn text(&mut self, expression: &Expression) -> Result<String, CannotTell> {
+        let facts = self.facts(expression.asks_member(), None)?;
+        expression.evaluate(&facts).map_err(|_| CannotTell)
+    }
+
     fn facts(&mut self, asks_member: bool, item: Option<usize>) -> Result<Facts<'_>, CannotTell> {
         let (event, account) = (self.event, self.account);
         // A number out of range makes data that conditions cannot read.

@@ -15,6 +15,7 @@ use crate::account::{Account, Retention};
 use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Why};
 use crate::event::Event;
 use crate::programme::{Limit, Paying, Programme, periods};
+use crate::store::{ReceiptKey, once_key};
 use crate::types::{Points, PointsOverflow};
 
 /// What an event did to an account.
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub applied: Vec<Applied>,
     /// What had a condition that could not be evaluated and so did not hold.
     pub unsure: Vec<Unsure>,
+    /// What was paid that is paid once ever.
+    pub once: Vec<ReceiptKey>,
 }
 
 /// What had a condition that could not be evaluated, by its index in the programme.
@@ -35,7 +38,7 @@ pub enum Unsure {
     Campaign(usize),
 }
 
-/// Decides an event and evolves the account by it.
+/// Decides an event and evolves the account by it. `paid_before` knows what was paid that is paid once ever.
 ///
 /// # Errors
 /// Where the points would leave their range. The account is then as it was.
@@ -44,8 +47,9 @@ pub fn apply(
     account: &mut Account,
     event: &Event,
     retention: &Retention,
+    paid_before: &dyn Fn(&ReceiptKey) -> bool,
 ) -> Result<Outcome, PointsOverflow> {
-    let Decided { entries, noted, unsure } = decide(programme, account, event, retention)?;
+    let Decided { entries, noted, unsure, once } = decide(programme, account, event, retention, paid_before)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
     let mut applied = Vec::with_capacity(entries.len() + 1);
@@ -56,7 +60,7 @@ pub fn apply(
     if let Some(change) = tier::due(programme, account, event.time.as_second()) {
         applied.push(evolve(account, Change::Tier(change), retention)?);
     }
-    Ok(Outcome { applied, unsure })
+    Ok(Outcome { applied, unsure, once })
 }
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
@@ -70,6 +74,7 @@ struct Decided {
     /// What the event says for later conditions, where no entry says it.
     noted: Option<Noted>,
     unsure: Vec<Unsure>,
+    once: Vec<ReceiptKey>,
 }
 
 /// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
@@ -79,6 +84,7 @@ fn decide(
     account: &Account,
     event: &Event,
     retention: &Retention,
+    paid_before: &dyn Fn(&ReceiptKey) -> bool,
 ) -> Result<Decided, PointsOverflow> {
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
@@ -86,6 +92,7 @@ fn decide(
     let mut draft = Draft::new(event, &day);
     let mut facts = facts::LazyFacts::new(programme, account, event, day.date);
     let mut unsure = Vec::new();
+    let mut once = Vec::new();
     let mut base = Points::ZERO;
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
@@ -101,12 +108,24 @@ fn decide(
         let origin = Origin::Rule(rule.id.clone());
         let new_day = streak::new_day(rule, account, &day, retention);
         let first = draft.entries.len();
-        if paid.points == Points::ZERO {
+        let key = match rule.once_per.as_ref().map(|key| facts.text(key)).transpose() {
+            Ok(key) => key.map(|key| once_key(&rule.id, &event.member, &key)),
+            Err(facts::CannotTell) => {
+                unsure.push(Unsure::Rule(at));
+                continue;
+            }
+        };
+        if key.as_ref().is_some_and(paid_before) {
+            draft.declined(&origin, paid.points, Why::AlreadyPaid, paid.of);
+        } else if paid.points == Points::ZERO {
             draft.declined(&origin, Points::ZERO, Why::BelowOnePoint, paid.of);
         } else {
             let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
             draft.pay(&origin, &rule.limits, paid.points, &cut, paid.of, None)?;
             base = base.plus(cut.paid)?;
+            if cut.paid > Points::ZERO {
+                once.extend(key);
+            }
         }
         if let Some(new_day) = new_day {
             draft.mark_streak(first, new_day.length);
@@ -130,7 +149,7 @@ fn decide(
         }
     }
     let (entries, noted) = draft.with_note(note(event));
-    Ok(Decided { entries, noted, unsure })
+    Ok(Decided { entries, noted, unsure, once })
 }
 
 /// What the conditions of later events may ask of this one.

@@ -62,7 +62,7 @@ fn tier_changes(outcome: &Outcome) -> Vec<(String, String)> {
 }
 
 fn run(programme: &Programme, account: &mut Account, event: &Event) -> Outcome {
-    apply(programme, account, event, &KEEPS).unwrap()
+    apply(programme, account, event, &KEEPS, &|_| false).unwrap()
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn points_that_would_overflow_leave_the_account_as_it_was() {
     let mut account = Account { available: Points(i64::MAX - 10), ..Account::new("m".into()) };
     let before = account.clone();
     let order = order(&programme, "a", "2026-11-22T10:00:00Z", "11");
-    assert_eq!(apply(&programme, &mut account, &order, &KEEPS).unwrap_err(), PointsOverflow);
+    assert_eq!(apply(&programme, &mut account, &order, &KEEPS, &|_| false).unwrap_err(), PointsOverflow);
     assert_eq!(account, before);
 }
 
@@ -480,4 +480,28 @@ fn an_account_is_the_fold_of_its_changes() {
     changes.iter().for_each(|change| folded.evolve(change, &KEEPS).unwrap());
     assert_eq!(folded, account);
     assert_eq!(Account::from_json(&account.to_json()).unwrap(), account);
+}
+
+#[test]
+fn what_is_paid_once_per_key_is_paid_once_ever_and_the_repeat_is_told_why() {
+    let programme =
+        programme("  - {id: survey, on: survey.completed, earn: {points: 100}, once_per: data.survey_id}\n");
+    let mut account = Account::new("m".into());
+    let mut paid_before: Vec<ReceiptKey> = Vec::new();
+    for (id, survey, points, why) in [
+        ("a", r#""survey_id":"autumn""#, Some(100), None),
+        ("b", r#""survey_id":"winter""#, Some(100), None),
+        ("c", r#""survey_id":"autumn""#, Some(0), Some(Why::AlreadyPaid)),
+        ("d", r#""survey_id":7"#, Some(100), None),
+        ("e", r#""survey_id":null"#, None, None),
+    ] {
+        let event = event(&programme, id, "survey.completed", "2026-11-22T10:00:00Z", survey);
+        let paid = |key: &ReceiptKey| paid_before.contains(key);
+        let outcome = apply(&programme, &mut account, &event, &KEEPS, &paid).unwrap();
+        let entry = entries(&outcome).pop();
+        assert_eq!(entry.as_ref().map(|entry| entry.1), points, "{id}");
+        assert_eq!(entry.and_then(|entry| entry.3), why, "{id}");
+        paid_before.extend(outcome.once);
+    }
+    assert_eq!(paid_before[0].as_ref(), "o survey 1:m autumn");
 }

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt,
-    ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version, window_seconds,
+    ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version, never_expires, window_seconds,
 };
 use crate::types::{Bucket, Buckets, MemberId, TopicPartition};
 
@@ -47,6 +47,8 @@ struct BucketState {
     generation: u64,
     current: FastMap<ReceiptKey, Receipt>,
     previous: FastMap<ReceiptKey, Receipt>,
+    /// Receipts that never expire.
+    forever: FastMap<ReceiptKey, Receipt>,
     outbox: BTreeMap<OutboxKey, Vec<u8>>,
 }
 
@@ -65,7 +67,7 @@ impl BucketState {
     }
 
     fn receipt(&self, key: &ReceiptKey) -> Option<&Receipt> {
-        self.current.get(key).or_else(|| self.previous.get(key))
+        self.current.get(key).or_else(|| self.previous.get(key)).or_else(|| self.forever.get(key))
     }
 
     fn load(&self, wanted: &LoadBucket) -> LoadedBucket {
@@ -94,7 +96,10 @@ impl BucketState {
         for write in &wanted.accounts {
             self.accounts.insert(write.member.clone(), write.json.clone());
         }
-        self.current.extend(wanted.receipts.iter().cloned());
+        for (key, receipt) in &wanted.receipts {
+            let kept = if never_expires(key) { &mut self.forever } else { &mut self.current };
+            kept.insert(key.clone(), receipt.clone());
+        }
         self.outbox.extend(wanted.outbox.iter().cloned());
         Committed::Written
     }

@@ -9,11 +9,26 @@ pub mod redis;
 
 use std::time::Duration;
 
-use crate::types::{Bucket, Coordinates, MemberId, TopicPartition};
+use crate::types::{Bucket, Coordinates, MemberId, RuleId, TopicPartition};
 
-/// Names something that must count once: an event (`e source id`) or a business key behind it
-/// (`order.paid 2:m1 4711`). Unique within its bucket.
+/// Names something that must count once: an event (`e source id`), a business key behind it
+/// (`order.paid 2:m1 4711`), or what a rule pays once ever ([`once_key`]). Unique within its bucket.
 pub type ReceiptKey = Box<str>;
+
+/// The key of what a rule pays a member once ever: `o survey 2:m1 autumn`. Such a receipt never expires.
+pub fn once_key(rule: &RuleId, member: &MemberId, key: &str) -> ReceiptKey {
+    let member = member.as_str();
+    // The length keeps a member and a key with spaces apart.
+    format!("{FOREVER}{rule} {}:{member} {key}", member.len()).into_boxed_str()
+}
+
+/// What the keys of receipts begin with that never expire.
+const FOREVER: &str = "o ";
+
+/// Whether the receipt of this key is kept forever, and not for the dedupe window.
+fn never_expires(key: &str) -> bool {
+    key.starts_with(FOREVER)
+}
 
 /// What is remembered of something that counted.
 #[derive(Clone, PartialEq, Eq, Debug)]

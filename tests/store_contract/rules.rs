@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use accrual::store::{
-    CommitBucket, Committed, Deployment, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store,
+    CommitBucket, Committed, Deployment, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store, once_key,
 };
 use accrual::types::{Bucket, TopicPartition};
 
@@ -214,6 +214,30 @@ pub fn receipts_survive_one_generation_and_vanish_after_two(ground: &Ground) {
         assert_eq!(commit_one(&mut *other, &wanted), Committed::Written);
         return;
     }
+}
+
+pub fn what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses(ground: &Ground) {
+    const WINDOW: u64 = 2;
+    let mut store = ground.open_with(Duration::from_secs(WINDOW));
+    let partition = ground.partition("orders");
+    let once = once_key(&"survey".into(), &ground.name("ann").as_str().into(), "autumn");
+    let event = |number: i64| ground.name(&format!("e shop {number}"));
+    let wanted = |number| CommitBucket {
+        receipts: vec![
+            (event(number).as_str().into(), receipt(&partition, number)),
+            (once.clone(), receipt(&partition, number)),
+        ],
+        ..commit(BUCKET)
+    };
+    assert_eq!(commit_one(&mut *store, &wanted(1)), Committed::Written);
+    assert_eq!(commit_one(&mut *store, &wanted(2)), Committed::Refused);
+    ground.wait_until((ground.now() / WINDOW + 3) * WINDOW);
+    let found = load(&mut *store, BUCKET, &[], &[&event(1), &once, &event(2)]).receipts;
+    assert_eq!(found, [None, Some(receipt(&partition, 1)), None]);
+    assert_eq!(commit_one(&mut *store, &wanted(2)), Committed::Refused);
+    let without =
+        CommitBucket { receipts: vec![(event(2).as_str().into(), receipt(&partition, 2))], ..commit(BUCKET) };
+    assert_eq!(commit_one(&mut *store, &without), Committed::Written);
 }
 
 pub fn published_outbox_entries_go_even_on_refusal(ground: &Ground) {

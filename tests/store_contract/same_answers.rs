@@ -7,7 +7,7 @@ use accrual::store::memory::MemoryStore;
 use accrual::store::redis::RedisStore;
 use accrual::store::{
     CommitBucket, Committed, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store,
-    StoreSettings,
+    StoreSettings, once_key,
 };
 use accrual::types::{Bucket, TopicPartition};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ impl Model {
     fn receipt(&self, bucket: Bucket, key: &ReceiptKey) -> Option<Receipt> {
         let oldest = (self.now / WINDOW).saturating_sub(1);
         let seen = |(b, k, _, time): &&(Bucket, ReceiptKey, Receipt, u64)| {
-            *b == bucket && k == key && time / WINDOW >= oldest
+            *b == bucket && k == key && (k.starts_with("o ") || time / WINDOW >= oldest)
         };
         self.receipts.iter().rfind(seen).map(|(_, _, receipt, _)| receipt.clone())
     }
@@ -124,7 +124,10 @@ fn member() -> impl Strategy<Value = &'static str> {
 }
 
 fn key() -> impl Strategy<Value = ReceiptKey> {
-    (0..6).prop_map(|number| format!("e shop {number}").into())
+    (0..8).prop_map(|number| match number {
+        6.. => once_key(&"survey".into(), &"ann".into(), &number.to_string()),
+        _ => format!("e shop {number}").into(),
+    })
 }
 
 fn entry() -> impl Strategy<Value = OutboxKey> {

@@ -113,8 +113,8 @@ fn by_type(rules: &[Rule], campaigns: &[Campaign]) -> HashMap<EventType, Paying>
     let mut heard = vec!["member.registered", "member.updated"];
     let of_rules = rules.iter().filter_map(|rule| rule.when.as_ref());
     let of_campaigns = campaigns.iter().flat_map(|campaign| campaign.when.iter().chain(&campaign.audience));
-    let mut amounts = rules.iter().filter_map(|rule| rule.of.as_ref());
-    if of_rules.chain(of_campaigns).any(Condition::asks_member) || amounts.any(Expression::asks_member) {
+    let mut expressions = rules.iter().flat_map(|rule| rule.of.iter().chain(&rule.once_per));
+    if of_rules.chain(of_campaigns).any(Condition::asks_member) || expressions.any(Expression::asks_member) {
         heard.extend(["order.paid", "member.signed_in"]);
     }
     for kind in heard {

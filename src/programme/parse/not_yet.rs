@@ -12,7 +12,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("tiers.review", "`tiers.review`"),
     ("level.redeem", "`redeem`"),
     ("rule.on", "a rule on this event type"),
-    ("rule.once_per", "`once_per`"),
     ("rule.to", "`to`"),
     ("rule.after", "`after`"),
     ("rule.give", "`give`"),

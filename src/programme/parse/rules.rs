@@ -41,8 +41,13 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
     let earn = earn(&map, scope.as_ref());
     let of = of(&map, scope.as_ref());
     let limits = limits::read(&map);
+    let once_per = match (map.get("once_per"), scope.as_ref()) {
+        (Some(value), Some(scope)) => conditions::expression(&value, scope).map(Some),
+        (Some(_), None) => None,
+        (None, _) => Some(None),
+    };
     let streak = map.get("streak").map_or(Some(Vec::new()), |value| streak(&value));
-    later(&map, scope.as_ref(), rewards);
+    later(&map, rewards);
     Some(Rule {
         id: RuleId::from(id?),
         on: on?,
@@ -54,6 +59,7 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
         earn: earn?,
         of: of?,
         limits: limits?,
+        once_per: once_per?,
         streak: streak?,
     })
 }
@@ -113,14 +119,9 @@ fn of(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Option<Expression>> {
 }
 
 /// What nothing decides yet: read, checked, and refused.
-fn later(map: &Map<'_>, scope: Option<&Scope<'_>>, rewards: &Ids) {
+fn later(map: &Map<'_>, rewards: &Ids) {
     for (key, place, value) in map.entries() {
         match key {
-            "once_per" => {
-                if let Some(scope) = scope {
-                    conditions::expression(&value, scope);
-                }
-            }
             "to" => drop(value.choice(&[("referrer", ())])),
             "after" => drop(value.choice(&[("first_order", ())])),
             "give" => give(&value, rewards),

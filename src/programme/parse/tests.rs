@@ -126,7 +126,6 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
             "tiers.review" => tiers("review: {every: P1Y, drop: to_measure, grace: P30D}"),
             "level.redeem" => with("tiers: {window: lifetime, levels: [{id: a, from: 0, redeem: 1.1}]}"),
             "rule.on" => with_rule("id: a, on: member.anniversary, earn: {points: 1}"),
-            "rule.once_per" => rule("once_per: data.referrer_id"),
             "rule.to" => rule("to: referrer"),
             "rule.after" => rule("after: first_order"),
             "rule.hold" => rule("hold: P14D"),

@@ -2,11 +2,12 @@
 -- that are published go.
 --
 -- KEYS  the outbox; with receipts: the hashes of the generation before the claimed one, of the claimed
---       one and of the one after; then the accounts
+--       one and of the one after, and the hash of receipts that never expire; then the accounts
 -- ARGV  seconds a generation, the generation claimed, and how many there are of published entries,
---       receipts and outbox entries; then
+--       receipts, outbox entries and receipts that never expire; then
 --       published   each entry's field
 --       receipts    each key, and after all keys each value
+--       forever     the same of receipts that never expire; only where there are receipts
 --       outbox      each field with its value
 --       accounts    for each of KEYS: the first bytes of the version expected ('' for no account)
 --                   and the new account
@@ -17,17 +18,20 @@ local call = redis.call
 local outbox = KEYS[1]
 local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local n_published, n_receipts, n_outbox = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local published = 6
+local n_forever = tonumber(ARGV[6])
+local published = 7
 local receipts = published + n_published
 local values = receipts + n_receipts
-local fields = values + n_receipts
+local forever = values + n_receipts
+local forever_values = forever + n_forever
+local fields = forever_values + n_forever
 local accounts = fields + 2 * n_outbox
 local before, current, account = KEYS[2], KEYS[3], 1
 -- Lua's stack holds some 8,000 values: longer lists go in parts.
 local CHUNK = 2000
 
 if n_receipts > 0 then
-  account = 4
+  account = 5
   local other = other_generation(window, claimed, current, KEYS[4])
   if other then
     return { 'generation', other }
@@ -48,6 +52,19 @@ local function end_of(expected)
   return text
 end
 
+-- Whether a hash has one of the fields that stand in ARGV from `first` until before `last`.
+local function any(hash, first, last)
+  for from = first, last - 1, CHUNK do
+    local found = call('HMGET', hash, unpack(ARGV, from, math.min(from + CHUNK, last) - 1))
+    for i = 1, #found do
+      if found[i] then
+        return true
+      end
+    end
+  end
+  return false
+end
+
 -- Whether an account has another version than expected, or a receipt is there.
 local function refused()
   for i = 1, #KEYS - account do
@@ -56,17 +73,9 @@ local function refused()
       return true
     end
   end
-  for _, generation in ipairs({ current, before }) do
-    for from = receipts, values - 1, CHUNK do
-      local found = call('HMGET', generation, unpack(ARGV, from, math.min(from + CHUNK, values) - 1))
-      for i = 1, #found do
-        if found[i] then
-          return true
-        end
-      end
-    end
-  end
-  return false
+  return any(current, receipts, values)
+    or any(before, receipts, values)
+    or any(KEYS[5], forever, forever_values)
 end
 
 local function clear_published()
@@ -96,15 +105,21 @@ for from = 1, #KEYS - account, CHUNK / 2 do
   call('MSET', unpack(keys_and_accounts))
 end
 
-for from = 0, n_receipts - 1, CHUNK / 2 do
-  local fields_and_values, n = {}, 0
-  for i = from, math.min(from + CHUNK / 2, n_receipts) - 1 do
-    fields_and_values[n + 1] = ARGV[receipts + i]
-    fields_and_values[n + 2] = ARGV[values + i]
-    n = n + 2
+-- Writes fields and values, of which there are `many` in ARGV from `first` and from `values` on.
+local function write(hash, first, values, many)
+  for from = 0, many - 1, CHUNK / 2 do
+    local fields_and_values, n = {}, 0
+    for i = from, math.min(from + CHUNK / 2, many) - 1 do
+      fields_and_values[n + 1] = ARGV[first + i]
+      fields_and_values[n + 2] = ARGV[values + i]
+      n = n + 2
+    end
+    call('HSET', hash, unpack(fields_and_values))
   end
-  call('HSET', current, unpack(fields_and_values))
 end
+
+write(current, receipts, values, n_receipts)
+write(KEYS[5], forever, forever_values, n_forever)
 if n_receipts > 0 and call('TTL', current) < 0 then
   -- Looked at until the generation after it has ended; an hour more for clocks that differ.
   call('EXPIREAT', current, string.format('%.0f', (claimed + 2) * window + 3600))

@@ -1,7 +1,7 @@
 -- Reads accounts, receipts and the outbox of one bucket as they are at one moment.
 --
 -- KEYS  the outbox; the receipts' hashes of the generation before the claimed one, of the claimed one
---       and of the one after; then the accounts
+--       and of the one after; the hash of receipts that never expire; then the accounts
 -- ARGV  seconds a generation, the generation claimed; then each receipt's key
 --
 -- Returns {accounts, receipts, outbox as field and value by turns}, or {'generation', g} if g should
@@ -17,9 +17,9 @@ if other then
 end
 
 local accounts = {}
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   -- Not MGET: that takes a key of another type for an absent one.
-  accounts[i - 4] = call('GET', KEYS[i])
+  accounts[i - 5] = call('GET', KEYS[i])
 end
 
 local receipts = {}
@@ -27,8 +27,9 @@ for from = 3, #ARGV, CHUNK do
   local last = math.min(from + CHUNK - 1, #ARGV)
   local newer = call('HMGET', KEYS[3], unpack(ARGV, from, last))
   local older = call('HMGET', KEYS[2], unpack(ARGV, from, last))
+  local forever = call('HMGET', KEYS[5], unpack(ARGV, from, last))
   for i = 1, #newer do
-    receipts[from - 3 + i] = newer[i] or older[i]
+    receipts[from - 3 + i] = newer[i] or older[i] or forever[i]
   end
 end
 

@@ -7,7 +7,7 @@ use redis::{Cmd, Script};
 
 use super::connection::Request;
 use super::reply::receipt_text;
-use crate::store::{CommitBucket, LoadBucket};
+use crate::store::{CommitBucket, LoadBucket, never_expires};
 use crate::types::Bucket;
 
 /// The scripts, each known to Redis by its hash.
@@ -39,6 +39,9 @@ pub(super) struct Claim {
     pub(super) generation: u64,
 }
 
+/// How many keys [`BucketKeys::add_receipts`] adds.
+const RECEIPTS: usize = 4;
+
 /// The keys of one bucket. The bucket in braces is the hash tag: all of them lie in one slot.
 pub(super) struct BucketKeys {
     buffer: String,
@@ -66,12 +69,14 @@ impl BucketKeys {
         &self.buffer
     }
 
-    /// The generation before the claimed one, the claimed one, and the one after.
-    fn add_generations(&mut self, cmd: &mut Cmd, claim: Claim) {
+    /// The hashes of receipts: of the generation before the claimed one, of the claimed one and of the one
+    /// after, and of those that never expire.
+    fn add_receipts(&mut self, cmd: &mut Cmd, claim: Claim) {
         let current = claim.generation;
         for generation in [current.saturating_sub(1), current, current.saturating_add(1)] {
             cmd.arg(self.with(format_args!("receipts:{generation}")));
         }
+        cmd.arg(self.with(format_args!("receipts")));
     }
 
     fn with(&mut self, rest: std::fmt::Arguments<'_>) -> &str {
@@ -93,10 +98,10 @@ impl Scripts {
             }
             return Request::plain(cmd);
         }
-        let mut request = Request::call(&self.load, 4 + wanted.members.len());
+        let mut request = Request::call(&self.load, 1 + RECEIPTS + wanted.members.len());
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
-        keys.add_generations(cmd, claim);
+        keys.add_receipts(cmd, claim);
         for member in &wanted.members {
             cmd.arg(keys.account(member.as_str()));
         }
@@ -110,26 +115,30 @@ impl Scripts {
     /// Commits a bucket: see `commit.lua`.
     pub(super) fn commit(&self, wanted: &CommitBucket, claim: Claim) -> Request {
         let mut keys = BucketKeys::of(wanted.bucket);
-        let generations = if wanted.receipts.is_empty() { 0 } else { 3 };
-        let mut request = Request::call(&self.commit, 1 + generations + wanted.accounts.len());
+        let receipts = if wanted.receipts.is_empty() { 0 } else { RECEIPTS };
+        let mut request = Request::call(&self.commit, 1 + receipts + wanted.accounts.len());
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
-        if generations > 0 {
-            keys.add_generations(cmd, claim);
+        if receipts > 0 {
+            keys.add_receipts(cmd, claim);
         }
         for write in &wanted.accounts {
             cmd.arg(keys.account(write.member.as_str()));
         }
         cmd.arg(claim.window).arg(claim.generation);
-        cmd.arg(wanted.published.len()).arg(wanted.receipts.len()).arg(wanted.outbox.len());
+        let (forever, for_a_time): (Vec<_>, Vec<_>) =
+            wanted.receipts.iter().partition(|(key, _)| never_expires(key));
+        cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
         for key in &wanted.published {
             cmd.arg(key.to_string());
         }
-        for (key, _) in &wanted.receipts {
-            cmd.arg(&**key);
-        }
-        for (_, receipt) in &wanted.receipts {
-            cmd.arg(receipt_text(receipt));
+        for receipts in [for_a_time, forever] {
+            for (key, _) in &receipts {
+                cmd.arg(&**key);
+            }
+            for (_, receipt) in &receipts {
+                cmd.arg(receipt_text(receipt));
+            }
         }
         for (key, blob) in &wanted.outbox {
             cmd.arg(key.to_string()).arg(blob.as_slice());
