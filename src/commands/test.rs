@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::setup::retention;
 use crate::config::read_text;
 use crate::programme::Programme;
-use crate::scenario::{Failure, Programmes, Runner, Scenario, ScenarioFile};
+use crate::scenario::{Failure, ProgrammeText, Programmes, Runner, Scenario, ScenarioFile};
 use crate::yaml::{Problems, shown};
 
 /// What `accrual test` is told.
@@ -32,7 +32,7 @@ const MOST_DEPTH: usize = 32;
 /// a file is wrong.
 ///
 /// # Errors
-/// None: what is wrong with files is printed.
+/// None; what is wrong with files is printed.
 pub fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let programme = match args.programme.as_deref().map(load).transpose() {
         Ok(programme) => programme.map(Arc::new),
@@ -105,16 +105,17 @@ impl Report {
 
     fn summary(&self) -> String {
         let all = self.passed + self.failed;
-        let mut summary = format!("{all} scenario{}: {} ok", if all == 1 { "" } else { "s" }, self.passed);
-        if self.failed > 0 {
-            summary.push_str(&format!(", {} failed (- expected, + came)", self.failed));
-        }
-        match self.wrong {
-            0 => {}
-            1 => summary.push_str("; 1 file could not be run"),
-            many => summary.push_str(&format!("; {many} files could not be run")),
-        }
-        summary
+        let scenarios = if all == 1 { "scenario" } else { "scenarios" };
+        let failed = match self.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed (- expected, + came)"),
+        };
+        let wrong = match self.wrong {
+            0 => String::new(),
+            1 => "; 1 file could not be run".to_owned(),
+            many => format!("; {many} files could not be run"),
+        };
+        format!("{all} {scenarios}: {} ok{failed}{wrong}", self.passed)
     }
 }
 
@@ -124,16 +125,13 @@ fn load(path: &Path) -> Result<Programme, Problems> {
 }
 
 /// The scenarios of a file, with the programme that it names or the one that is given.
-///
-/// # Errors
-/// Everything that is wrong with the file and its programme.
-pub fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result<ScenarioFile, Problems> {
+fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result<ScenarioFile, Problems> {
     let beside = |named: &str| {
         let path = path.parent().unwrap_or(Path::new("")).join(named);
         let text = read_text(&path).map_err(|problems| {
             problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
         })?;
-        Ok((path.display().to_string(), text))
+        Ok(ProgrammeText { name: path.display().to_string(), text })
     };
     let programmes = match programme {
         Some(programme) => Programmes::Always(programme.clone()),
@@ -143,10 +141,7 @@ pub fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result
 }
 
 /// The file itself, or every YAML file below the folder, by name.
-///
-/// # Errors
-/// Where there is none, or the folder cannot be read.
-pub fn files(path: &Path) -> Result<Vec<PathBuf>, Problems> {
+fn files(path: &Path) -> Result<Vec<PathBuf>, Problems> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

@@ -67,7 +67,7 @@ pub(super) fn compare<E, C>(
             (None, None) => break,
             (Some(wanted), Some(got)) if is(wanted, got) => {
                 (e, c) = (e + 1, c + 1);
-                Difference::Same(show_came(got))
+                Difference::Same(show_expected(wanted))
             }
             (Some(wanted), got) if got.is_none() || at(&common, e + 1, c) >= at(&common, e, c + 1) => {
                 e += 1;

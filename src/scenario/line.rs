@@ -58,7 +58,9 @@ impl Line {
         if let Some(why) = entry.why {
             line.say("reason", why.as_str());
         }
-        line.add("of", entry.of.map_or_else(|| "nothing".to_owned(), amount));
+        if let Some(of) = entry.of {
+            line.add("of", amount(of));
+        }
         line.add("day", entry.day);
         line
     }

@@ -27,7 +27,7 @@ use crate::types::{EventType, MemberId};
 pub use accounts::{ExpectedAccount, Fact};
 pub use diff::{Difference, Failure};
 pub use line::Line;
-pub use read::Programmes;
+pub use read::{ProgrammeText, Programmes};
 pub use run::Runner;
 
 /// A file of scenarios, read without a problem.

@@ -18,15 +18,27 @@ use crate::yaml::{self, Collector, Map, Place, Problems, Value, shown};
 
 /// Where programmes come from.
 pub enum Programmes<'a> {
-    /// From the file itself, or from the path beside it that it names: gives the programme's name in
-    /// problems and its text, or why it cannot be read.
-    AsNamed(&'a dyn Fn(&str) -> Result<(String, String), String>),
+    /// From the file itself, or from the path beside it that it names: gives what stands there, or why it
+    /// cannot be read.
+    AsNamed(&'a dyn Fn(&str) -> Result<ProgrammeText, String>),
     /// This one, whatever the files say.
     Always(Arc<Programme>),
 }
 
+/// The text of a programme.
+#[derive(Clone, Debug)]
+pub struct ProgrammeText {
+    /// As problems name its file.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
 /// `dedupe.window` where a deployment does not say otherwise.
-const DEDUPE_WINDOW: Duration = Duration::from_secs(30 * 86_400);
+const DEDUPE_WINDOW: Duration = Duration::from_hours(30 * 24);
+
+/// How many entries a step may expect; more than a programme has rules.
+const MOST_LINES: usize = 2_000;
 
 /// What an expected line may say beside what pays, and `of`, `day`, `from` and `measure` only where they
 /// matter.
@@ -88,7 +100,7 @@ fn programme(
     let value = map.required("programme").ok_or(None)?;
     let parsed = if value.is_scalar() {
         let path = value.text().ok_or(None)?;
-        let (name, text) = read(path).map_err(|why| {
+        let ProgrammeText { name, text } = read(path).map_err(|why| {
             value.report(why);
             None
         })?;
@@ -195,8 +207,11 @@ fn moment(value: &Value<'_>) -> Option<Moment> {
     value.read(wanted, |text| {
         // With an offset first: a civil time is read with one, too, and forgets it.
         let exact = text.parse::<Timestamp>().ok().map(Moment::Exact);
-        let has_time = text.contains(['T', ' ']);
-        exact.or_else(|| text.parse::<DateTime>().ok().filter(|_| has_time).map(Moment::Local))
+        exact.or_else(|| {
+            // Years that are a moment in every zone, and have four digits there.
+            let is_usual = |time: &DateTime| text.contains(['T', ' ']) && (1..9_999).contains(&time.year());
+            text.parse().ok().filter(is_usual).map(Moment::Local)
+        })
     })
 }
 
@@ -219,8 +234,16 @@ fn expect(value: &Value<'_>) -> Option<Expect> {
         return reason.map(Expect::DeadLetter);
     }
     let origins = line::words::<Origin>();
-    let lines: Vec<Option<Line>> =
-        value.one_or_list("an entry")?.iter().map(|value| expected_line(value, &origins)).collect();
+    let values = value.one_or_list("an entry")?;
+    if values.len() > MOST_LINES {
+        value.report(format!(
+            "{} has {} entries; at most {MOST_LINES} are read",
+            value.label(),
+            values.len()
+        ));
+        return None;
+    }
+    let lines: Vec<Option<Line>> = values.iter().map(|value| expected_line(value, &origins)).collect();
     lines.into_iter().collect::<Option<_>>().map(Expect::Lines)
 }
 

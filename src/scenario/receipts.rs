@@ -1,5 +1,6 @@
 //! Tells a repeat from a new event, by the receipts that the worker keeps in its store: the event's own,
-//! and that of its business key (an order, a review).
+//! and that of its business key (an order, a review). A scenario keeps them to its end; the store forgets
+//! them some time after `dedupe.window`, by its own clock.
 
 use std::collections::HashMap;
 

@@ -155,11 +155,12 @@ impl<'p> Runner<'p> {
 impl Moment {
     /// On the clocks of a zone. An hour that they skip is the one after it, an hour that they repeat
     /// the first.
-    fn at(self, zone: &TimeZone) -> Zoned {
+    pub(super) fn at(self, zone: &TimeZone) -> Zoned {
         match self {
             Moment::Exact(time) => time.to_zoned(zone.clone()),
             Moment::Local(time) => {
                 let time = zone.to_ambiguous_zoned(time).compatible();
+                // Only years out of reach are no moment, and those are not read.
                 time.unwrap_or_else(|_| Timestamp::UNIX_EPOCH.to_zoned(zone.clone()))
             }
         }
