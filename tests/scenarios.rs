@@ -65,6 +65,8 @@ fn a_changed_programme_is_tried_against_the_scenarios_of_the_old_one() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     golden("tests/fixtures/scenarios/changed-programme.txt", &stdout(&output));
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    assert!(readme.contains(&stdout(&output)), "README.md does not show:\n{}", stdout(&output));
 }
 
 #[test]
