@@ -126,21 +126,13 @@ fn origin(by: &Origin) -> Vec<Field> {
 /// The names that an enum has in JSON: of its plain variants, and the keys of the others.
 pub(super) fn words<T: JsonSchema>() -> Vec<String> {
     let schema = schema_for!(T);
-    let list = |key: &str| schema.get(key).and_then(Value::as_array).into_iter().flatten();
-    let mut words: Vec<String> = Vec::new();
-    let mut take = |value: &Value| words.extend(value.as_str().map(str::to_owned));
-    list("enum").for_each(&mut take);
-    for variant in list("oneOf") {
-        variant.get("const").into_iter().for_each(&mut take);
-        variant.get("enum").and_then(Value::as_array).into_iter().flatten().for_each(&mut take);
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut words = list(schema.get("enum"));
+    for variant in list(schema.get("oneOf")) {
+        words.extend(variant.get("const").cloned());
+        words.extend(list(variant.get("enum")));
         let properties = variant.get("properties").and_then(Value::as_object);
-        words_of_keys(properties, &mut take);
+        words.extend(properties.into_iter().flat_map(|map| map.keys().cloned().map(Value::from)));
     }
-    words
-}
-
-fn words_of_keys(properties: Option<&serde_json::Map<String, Value>>, take: &mut impl FnMut(&Value)) {
-    for key in properties.into_iter().flat_map(serde_json::Map::keys) {
-        take(&Value::from(key.as_str()));
-    }
+    words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
 }
