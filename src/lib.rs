@@ -2,7 +2,7 @@
 //! event exactly once. The map of the crate; `ARCHITECTURE.md` tells how the parts work together.
 //!
 //! Pure (no clock, no I/O, no async): [`types`], [`event`], [`programme`], [`rules`], [`account`],
-//! [`entry`]. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
+//! [`entry`], and [`scenario`], which tries programmes out. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
 //! ties them), [`worker`] (lanes on threads), and what a person touches: [`config`], [`metrics`],
 //! [`commands`].
 
@@ -18,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod programme;
 pub mod rules;
+pub mod scenario;
 pub mod schema;
 mod spelling;
 pub mod store;

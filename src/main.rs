@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{account, check, demo, generate, probe, run, schemas};
+use accrual::commands::{account, check, demo, generate, probe, run, schemas, test};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -26,6 +26,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check settings and programme without consuming anything.
     Check(check::CheckArgs),
+    /// Try a programme on scenarios: events, and the entries that must come of them.
+    Test(test::TestArgs),
     /// Show a member's account.
     Account(account::AccountArgs),
     /// Write the JSON Schemas of events and of what is published.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
+        Command::Test(args) => test::test(args),
         Command::Account(args) => account::account(args),
         Command::Schemas(args) => schemas::schemas(args),
         Command::Demo(args) => demo::demo(args),

@@ -10,3 +10,4 @@ pub mod run;
 pub mod schemas;
 pub mod setup;
 pub mod summary;
+pub mod test;

@@ -498,7 +498,7 @@ fn what_is_paid_once_per_key_is_paid_once_ever_and_the_repeat_is_told_why() {
         let event = event(&programme, id, "survey.completed", "2026-11-22T10:00:00Z", survey);
         let paid = |key: &ReceiptKey| paid_before.contains(key);
         let outcome = apply(&programme, &mut account, &event, &KEEPS, &paid).unwrap();
-        let entry = entries(&outcome).pop();
+        let entry = entries(&outcome).into_iter().next();
         assert_eq!(entry.as_ref().map(|entry| entry.1), points, "{id}");
         assert_eq!(entry.and_then(|entry| entry.3), why, "{id}");
         paid_before.extend(outcome.once);

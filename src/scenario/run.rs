@@ -1,0 +1,213 @@
+//! Runs a scenario: its events as CloudEvents through the decoder and the rules of the worker.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::diff::compare;
+use super::receipts::Receipts;
+use super::{Difference, Expect, ExpectedAccount, Failure, Line, Moment, Scenario, Step, data};
+use crate::account::{Account, Retention};
+use crate::event::decode::{Decoded, Decoder};
+use crate::event::{Event, Reason, Rejected};
+use crate::log::Record;
+use crate::programme::Programme;
+use crate::rules;
+use crate::spelling;
+use crate::store::ReceiptKey;
+use crate::types::{Coordinates, EventType, MemberId};
+use crate::yaml::MAX_BYTES;
+
+/// Runs scenarios under one programme.
+#[derive(Debug)]
+pub struct Runner<'p> {
+    programme: &'p Programme,
+    decoder: Decoder,
+    retention: Retention,
+}
+
+/// What became of an event.
+enum Came {
+    Counted(Vec<Line>),
+    /// It repeats this step.
+    Duplicate(usize),
+    Skipped(EventType),
+    Refused(Rejected),
+}
+
+/// What a scenario has done so far.
+#[derive(Default)]
+struct World {
+    accounts: BTreeMap<MemberId, Account>,
+    receipts: Receipts,
+    latest: Timestamp,
+}
+
+impl<'p> Runner<'p> {
+    /// A runner whose accounts remember as much as a worker's with this retention.
+    pub fn new(programme: &'p Programme, retention: Retention) -> Self {
+        let named = programme.by_type.keys().cloned().collect();
+        // An event is no larger than the file that it stands in.
+        let decoder = Decoder::new(named, &programme.currency, MAX_BYTES * 2);
+        Self { programme, decoder, retention }
+    }
+
+    /// Runs a scenario from no accounts to its end; a failure for each place that is not as expected.
+    pub fn run(&self, scenario: &Scenario) -> Vec<Failure> {
+        let mut world = World::default();
+        let mut failures = Vec::new();
+        for (at, step) in scenario.steps.iter().enumerate() {
+            let number = at + 1;
+            let time = step.time.at(&self.programme.zone);
+            world.latest = if at == 0 { time.timestamp() } else { world.latest.max(time.timestamp()) };
+            let came = self.step(step, number, &time, &mut world);
+            let differences = differences(&step.expect, &came, self.programme);
+            if !differences.is_empty() {
+                let time = time.strftime("%Y-%m-%d %H:%M:%S");
+                let what = format!("step {number}, {} of {} at {time}", step.on, step.member);
+                failures.push(Failure { line: step.line, what, differences });
+            }
+        }
+        failures.extend(scenario.then.iter().filter_map(|expected| self.account(expected, &world)));
+        failures
+    }
+
+    fn step(&self, step: &Step, number: usize, time: &Zoned, world: &mut World) -> Came {
+        let record = self.record(step, number, time);
+        match self.decoder.decode(&record) {
+            Err(rejected) => Came::Refused(rejected),
+            Ok(Decoded::Skipped) => Came::Skipped(step.on.clone()),
+            Ok(Decoded::Event(event)) => match world.receipts.find(&event) {
+                Err(rejected) => Came::Refused(rejected),
+                Ok(Some(repeated)) => Came::Duplicate(repeated),
+                Ok(None) => self.count(&event, number, world),
+            },
+        }
+    }
+
+    fn count(&self, event: &Event, number: usize, world: &mut World) -> Came {
+        let member = &event.member;
+        let account = world.accounts.entry(member.clone()).or_insert_with(|| Account::new(member.clone()));
+        let receipts = &world.receipts;
+        let paid_before = |key: &ReceiptKey| receipts.has(key);
+        match rules::apply(self.programme, account, event, &self.retention, &paid_before) {
+            Ok(outcome) => {
+                world.receipts.keep(event, &outcome.once, number);
+                Came::Counted(outcome.applied.iter().filter_map(Line::came).collect())
+            }
+            Err(overflow) => Came::Refused(Rejected::new(Reason::PointsOverflow, overflow.to_string())),
+        }
+    }
+
+    /// The step as upstream would send it. What a worker needs and a scenario seldom cares for is
+    /// filled in: id, source, and by type the order's id and currency or the review's id.
+    fn record(&self, step: &Step, number: usize, time: &Zoned) -> Record {
+        let id = step.id.clone().unwrap_or_else(|| format!("step-{number}"));
+        let id = data::text(&id);
+        let source = data::text(step.source.as_deref().unwrap_or("scenario"));
+        let currency = data::text(&self.programme.currency);
+        let member = data::text(step.member.as_str());
+        let filled_in: &[(&str, &str)] = match step.on.as_str() {
+            "order.paid" => &[("member_id", &member), ("order_id", &id), ("currency", &currency)],
+            "review.posted" => &[("member_id", &member), ("review_id", &id)],
+            _ => &[("member_id", &member)],
+        };
+        let is_given = |key: &str| step.data.iter().any(|(given, _)| given == key);
+        let given = step.data.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let fields = filled_in.iter().copied().filter(|(key, _)| !is_given(key)).chain(given);
+        let event = data::object([
+            ("specversion", r#""1.0""#),
+            ("id", &id),
+            ("source", &source),
+            ("type", &data::text(step.on.as_str())),
+            ("time", &data::text(&time.timestamp().to_string())),
+            ("data", &data::object(fields)),
+        ]);
+        Record {
+            at: Coordinates {
+                topic: "scenario".into(),
+                partition: 0,
+                offset: i64::try_from(number).unwrap_or(i64::MAX),
+            },
+            published_ms: None,
+            key: None,
+            payload: Some(event.into_bytes()),
+            headers: Vec::new(),
+        }
+    }
+
+    fn account(&self, expected: &ExpectedAccount, world: &World) -> Option<Failure> {
+        let nobody = Account::new(expected.member.clone());
+        let account = world.accounts.get(&expected.member).unwrap_or(&nobody);
+        let mut first_line = None;
+        let mut differences = Vec::new();
+        for (fact, line, wanted) in &expected.facts {
+            let came = fact.of(self.programme, account, world.latest);
+            if came != *wanted {
+                first_line.get_or_insert(*line);
+                differences.push(Difference::Missing(format!("{}: {wanted}", fact.as_str())));
+                differences.push(Difference::Surplus(format!("{}: {came}", fact.as_str())));
+            }
+        }
+        let what = format!("the account of {} in the end", expected.member);
+        first_line.map(|line| Failure { line, what, differences })
+    }
+}
+
+impl Moment {
+    /// On the clocks of a zone. An hour that they skip is the one after it, an hour that they repeat
+    /// the first.
+    pub(super) fn at(self, zone: &TimeZone) -> Zoned {
+        match self {
+            Moment::Exact(time) => time.to_zoned(zone.clone()),
+            Moment::Local(time) => {
+                let time = zone.to_ambiguous_zoned(time).compatible();
+                // Only years out of reach are no moment, and those are not read.
+                time.unwrap_or_else(|_| Timestamp::UNIX_EPOCH.to_zoned(zone.clone()))
+            }
+        }
+    }
+}
+
+/// Where what came is not what was expected.
+fn differences(expect: &Expect, came: &Came, programme: &Programme) -> Vec<Difference> {
+    let surplus = match (expect, came) {
+        (Expect::Counts, Came::Counted(_))
+        | (Expect::Duplicate, Came::Duplicate(_))
+        | (Expect::Skipped, Came::Skipped(_)) => return Vec::new(),
+        (Expect::DeadLetter(reason), Came::Refused(rejected)) if rejected.reason == *reason => {
+            return Vec::new();
+        }
+        (Expect::Lines(expected), Came::Counted(lines)) => {
+            let show = |line: &Line| line.shown_beside(expected).to_string();
+            return compare(expected, lines, |expected, line| line.is(expected), Line::to_string, show);
+        }
+        (_, Came::Counted(lines)) if lines.is_empty() => vec!["[]  # it counts and pays nothing".to_owned()],
+        (_, Came::Counted(lines)) => lines.iter().map(Line::to_string).collect(),
+        (_, Came::Duplicate(step)) => vec![format!("duplicate  # it repeats step {step}")],
+        (_, Came::Skipped(kind)) => vec![skipped(kind, programme)],
+        (_, Came::Refused(rejected)) => {
+            vec![format!("{{dead_letter: {}}}  # {}", rejected.reason.as_str(), rejected.detail)]
+        }
+    };
+    let missing = match expect {
+        Expect::Counts => vec!["an event that counts".to_owned()],
+        Expect::Lines(lines) if lines.is_empty() => vec!["[]".to_owned()],
+        Expect::Lines(lines) => lines.iter().map(Line::to_string).collect(),
+        Expect::Duplicate => vec!["duplicate".to_owned()],
+        Expect::Skipped => vec!["skipped".to_owned()],
+        Expect::DeadLetter(reason) => vec![format!("{{dead_letter: {}}}", reason.as_str())],
+    };
+    let missing = missing.into_iter().map(Difference::Missing);
+    missing.chain(surplus.into_iter().map(Difference::Surplus)).collect()
+}
+
+fn skipped(kind: &EventType, programme: &Programme) -> String {
+    let known = programme.by_type.keys().map(EventType::as_str);
+    let hint = match spelling::closest(kind.as_str(), known) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => String::new(),
+    };
+    format!("skipped  # the programme has no rule on {kind}{hint}")
+}
