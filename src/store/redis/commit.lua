@@ -30,7 +30,7 @@ local before, current, account = KEYS[2], KEYS[3], 1
 -- Lua's stack holds some 8,000 values: longer lists go in parts.
 local CHUNK = 2000
 
-if n_receipts > 0 then
+if n_receipts + n_forever > 0 then
   account = 5
   local other = other_generation(window, claimed, current, KEYS[4])
   if other then
