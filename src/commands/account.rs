@@ -32,7 +32,7 @@ pub struct AccountArgs {
 /// # Errors
 /// Where the store does not answer.
 pub fn account(args: &AccountArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings) {
+    let setup = match Setup::load(&args.settings, jiff::Timestamp::now()) {
         Ok(setup) => setup,
         Err(problems) => {
             eprintln!("{problems}");

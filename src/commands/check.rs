@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::setup::{SettingsArgs, Setup};
 use crate::log::kafka;
 use crate::store::StoreError;
@@ -14,20 +16,30 @@ pub struct CheckArgs {
     /// Also ask the brokers, the topics, the permissions and the store.
     #[arg(long)]
     connect: bool,
+    /// Take what is likely wrong with the programme for an error: for a CI.
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
-/// Checks, prints what was found, and succeeds where nothing is wrong.
+/// Checks, prints what was found, and succeeds where nothing is wrong, or only likely so.
 ///
 /// # Errors
 /// Where the store's address cannot be used.
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings) {
+    let setup = match Setup::load(&args.settings, Timestamp::now()) {
         Ok(setup) => setup,
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(ExitCode::from(2));
         }
     };
+    if let Some(warnings) = &setup.warnings {
+        if args.deny_warnings {
+            eprintln!("{}", warnings.clone().into_errors());
+            return Ok(ExitCode::from(2));
+        }
+        eprintln!("{warnings}\n");
+    }
     let programme = &setup.programme;
     println!("ok    settings: {} lanes, store {}", setup.config.lanes, setup.config.store);
     println!(

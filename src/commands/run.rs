@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
 
 use super::setup::{Connections, SettingsArgs, Setup, Stores};
 use crate::config::Config;
@@ -15,6 +16,7 @@ use crate::log::kafka::{KafkaSettings, TopicProblems, ensure_topics};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::worker::Worker;
+use crate::yaml::{Position, Problems};
 
 /// What `accrual run` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,7 +37,7 @@ const IDLE_FOR: Duration = Duration::from_millis(1_500);
 /// # Errors
 /// Where it cannot start, or ends without being told to.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings) {
+    let setup = match Setup::load(&args.settings, Timestamp::now()) {
         Ok(setup) => setup,
         Err(problems) => {
             eprintln!("{problems}");
@@ -62,6 +64,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         http = %server.address,
         "accrual starts"
     );
+    log_warnings(setup.warnings.as_ref());
     let signal = stop_signal(&server.runtime)?;
     if !prepare(&setup, kafka.first(), &stores, &signal, &state)? {
         server.stop();
@@ -93,6 +96,19 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     server.stop();
     stopped?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is likely wrong with the programme, a line each. It runs all the same: whoever started it may
+/// mean it, and a shop must not stand still for that.
+fn log_warnings(warnings: Option<&Problems>) {
+    for warning in warnings.into_iter().flat_map(Problems::iter) {
+        let message = &warning.message;
+        if let Position::File { file, line, column } = &warning.position {
+            tracing::warn!(file, line, column, "likely wrong: {message}");
+        } else {
+            tracing::warn!("likely wrong: {message}");
+        }
+    }
 }
 
 /// Waits for Kafka and the store, checks the deployment and makes missing topics. False where the

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::account::Retention;
 use crate::config::{self, Config, Override};
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
-use crate::programme::{Programme, Window};
+use crate::programme::{Programme, Window, warnings};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Deployment, Store, StoreError, StoreSettings};
@@ -24,6 +26,8 @@ pub struct Setup {
     pub config: Config,
     /// The programme.
     pub programme: Arc<Programme>,
+    /// What is likely wrong with the programme.
+    pub warnings: Option<Problems>,
 }
 
 /// Where the settings come from.
@@ -71,14 +75,14 @@ impl SettingsArgs {
 }
 
 impl Setup {
-    /// Reads settings and programme.
+    /// Reads settings and programme; what is likely wrong with that depends on the present moment.
     ///
     /// # Errors
     /// Everything that is wrong in either, at once.
-    pub fn load(args: &SettingsArgs) -> Result<Self, Problems> {
+    pub fn load(args: &SettingsArgs, now: Timestamp) -> Result<Self, Problems> {
         let config = Config::load(args.config.as_deref(), std::env::vars_os(), &args.overrides())?;
-        let programme = Arc::new(load_programme(&config.programme)?);
-        Ok(Self { config, programme })
+        let (programme, warnings) = load_programme(&config.programme, now)?;
+        Ok(Self { config, programme: Arc::new(programme), warnings })
     }
 
     /// What the lanes share.
@@ -203,9 +207,11 @@ pub fn retention(programme: &Programme, history: usize, window: Duration) -> Ret
     Retention { history, months, days: u16::try_from(days).unwrap_or(u16::MAX) }
 }
 
-fn load_programme(path: &Path) -> Result<Programme, Problems> {
+fn load_programme(path: &Path, now: Timestamp) -> Result<(Programme, Option<Problems>), Problems> {
     let name = path.display().to_string();
-    Programme::parse(&name, &config::read_text(path)?)
+    let (programme, written) = Programme::parse_written(&name, &config::read_text(path)?)?;
+    let warnings = warnings::find(&programme, written, now);
+    Ok((programme, warnings))
 }
 
 /// Makes stores of one kind.

@@ -67,6 +67,16 @@ impl Days {
         Self(self.0 | 1_u32.checked_shl(day.into()).unwrap_or(0))
     }
 
+    /// The days that are among both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether the day is among them.
     pub fn contains(self, day: i8) -> bool {
         u32::try_from(day).ok().and_then(|day| 1_u32.checked_shl(day)).is_some_and(|bit| self.0 & bit != 0)

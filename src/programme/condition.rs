@@ -11,6 +11,7 @@
 //! are no maps, bytes, messages, optional values or regular expressions.
 
 mod computed;
+mod demands;
 mod evaluate;
 mod functions;
 mod lower;
@@ -30,6 +31,8 @@ use crate::types::EventType;
 use evaluate::Run;
 use node::Node;
 use shape::Type;
+
+pub use demands::Demands;
 pub use value::DataValue;
 
 /// The longest condition, in characters.
@@ -130,11 +133,21 @@ pub struct EventFacts<'a> {
     pub subject: Option<&'a str>,
 }
 
+/// A level that a condition compares the member's tier with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AskedLevel {
+    /// Where, in characters from the start of the condition's source.
+    pub at: usize,
+    /// Its name, which the programme's `tiers` may or may not have.
+    pub level: Box<str>,
+}
+
 /// A compiled condition: true or false for an event.
 pub struct Condition {
     source: Box<str>,
     node: Node,
     asks_member: bool,
+    levels: Vec<AskedLevel>,
 }
 
 impl Condition {
@@ -144,16 +157,22 @@ impl Condition {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
+        let compiled = lower::compile(source, scope, |holds| match holds {
             Type::Bool | Type::Any => None,
             other => Some(format!("a condition must be true or false, and this is {}", other.name())),
         })?;
-        Ok(Self { source: source.into(), node, asks_member })
+        let lower::Compiled { node, asks_member, levels } = compiled;
+        Ok(Self { source: source.into(), node, asks_member, levels })
     }
 
     /// Whether it names `member`.
     pub fn asks_member(&self) -> bool {
         self.asks_member
+    }
+
+    /// The levels that it compares the member's tier with, in the order of the source.
+    pub fn levels(&self) -> &[AskedLevel] {
+        &self.levels
     }
 
     /// Whether it holds.
@@ -193,7 +212,7 @@ impl Expression {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
+        let lower::Compiled { node, asks_member, .. } = lower::compile(source, scope, |holds| match holds {
             Type::Text | Type::Number | Type::Any => None,
             other => Some(format!("text or a number is needed, and this is {}", other.name())),
         })?;
@@ -206,7 +225,7 @@ impl Expression {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile_number(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let lower::Compiled { node, asks_member } = lower::compile(source, scope, |holds| match holds {
+        let lower::Compiled { node, asks_member, .. } = lower::compile(source, scope, |holds| match holds {
             Type::Number | Type::Any => None,
             other => Some(format!("a number is needed, and this is {}", other.name())),
         })?;

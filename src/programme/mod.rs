@@ -7,6 +7,9 @@
 pub mod campaign;
 pub mod condition;
 mod parse;
+pub mod warnings;
+
+pub use parse::Written;
 
 use std::collections::HashMap;
 

@@ -15,7 +15,7 @@ mod source;
 mod tree;
 mod units;
 
-pub use problem::{Collector, Position, Problem, Problems};
+pub use problem::{Collector, Position, Problem, Problems, Severity};
 pub use reader::{Map, Value, shown};
 pub use source::Place;
 pub use tree::{Content, Entry, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, Scalar, Style, parse};

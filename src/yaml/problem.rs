@@ -86,10 +86,19 @@ impl Collector {
 
     /// Everything that was reported, by place.
     pub fn into_problems(self) -> Problems {
-        let mut found = self.found.take();
-        if found.is_empty() {
-            found.push((Place::bytes(0..0), "the file cannot be read".to_owned()));
+        if self.is_empty() {
+            self.report(&Place::bytes(0..0), "the file cannot be read");
         }
+        self.list(Severity::Error)
+    }
+
+    /// Everything that was reported, by place, as what is only likely wrong; nothing where nothing was.
+    pub fn into_warnings(self) -> Option<Problems> {
+        if self.is_empty() { None } else { Some(self.list(Severity::Warning)) }
+    }
+
+    fn list(self, severity: Severity) -> Problems {
+        let mut found = self.found.take();
         found.sort_by(|left, right| order(&left.0).cmp(&order(&right.0)));
         found.dedup();
         let more = found.len().saturating_sub(MOST_PROBLEMS);
@@ -104,7 +113,7 @@ impl Collector {
                     }
                     _ => None,
                 };
-                Problem { position: Position::new(place, &self.source), message, excerpt }
+                Problem { severity, position: Position::new(place, &self.source), message, excerpt }
             })
             .collect();
         Problems { list, more }
@@ -132,13 +141,26 @@ pub struct Problems {
 impl Problems {
     /// One problem that has no place.
     pub fn one(message: impl Into<String>) -> Self {
-        let problem = Problem { position: Position::Nowhere, message: message.into(), excerpt: None };
+        let problem = Problem {
+            severity: Severity::Error,
+            position: Position::Nowhere,
+            message: message.into(),
+            excerpt: None,
+        };
         Self { list: vec![problem], more: 0 }
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()
+    }
+
+    /// As errors, whatever they were.
+    pub fn into_errors(mut self) -> Self {
+        for problem in &mut self.list {
+            problem.severity = Severity::Error;
+        }
+        self
     }
 
     /// These and then the others, so that two files are reported at once.
@@ -166,9 +188,20 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// How bad something is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// Nothing can be done with the file.
+    Error,
+    /// The file is taken as it is, and likely says something else than was meant.
+    Warning,
+}
+
 /// Something wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
     /// Where.
     pub position: Position,
     /// What is wrong, and what would be right.
@@ -212,7 +245,11 @@ impl Position {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: {}", self.message)?;
         match &self.position {
             Position::File { file, line, column } => {
                 let gutter = " ".repeat(line.to_string().len());

@@ -72,7 +72,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn value(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
+    /// The value of a part.
+    pub(super) fn value(&mut self, node: &'a Node) -> Result<Value<'a>, Failure> {
         self.spend(1)?;
         match self.held(node) {
             Some(value) => Ok(Value::Held(value)),

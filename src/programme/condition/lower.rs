@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 
 use super::node::{Attribute, Node};
 use super::shape::{self, Field, Type};
-use super::{DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
+use super::{AskedLevel, DataValue, MAX_DEPTH, MAX_LENGTH, Problem, Scope};
 use crate::programme::Each;
 use crate::spelling::closest;
 
@@ -39,25 +39,27 @@ pub(super) fn compile(
         depth: 0,
         too_deep: false,
         asks_member: false,
+        levels: Vec::new(),
     };
     let whole = lowering.lower(program.expression());
-    let asks_member = lowering.asks_member;
+    let (asks_member, levels) = (lowering.asks_member, lowering.levels);
     let mut problems = lowering.problems;
     if problems.is_empty() {
         problems.extend(objection(whole.holds).map(|message| Problem { at: 0, message }));
     }
     if problems.is_empty() {
-        return Ok(Compiled { node: whole.node, asks_member });
+        return Ok(Compiled { node: whole.node, asks_member, levels });
     }
     problems.sort();
     problems.dedup();
     Err(problems)
 }
 
-/// A checked condition, and whether it names `member`.
+/// A checked condition, whether it names `member`, and the levels that it compares the member's with.
 pub(super) struct Compiled {
     pub(super) node: Node,
     pub(super) asks_member: bool,
+    pub(super) levels: Vec<AskedLevel>,
 }
 
 /// A checked part and what it is known to be.
@@ -87,6 +89,7 @@ pub(super) struct Lowering<'s> {
     depth: usize,
     too_deep: bool,
     asks_member: bool,
+    levels: Vec<AskedLevel>,
 }
 
 impl<'s> Lowering<'s> {
@@ -127,6 +130,24 @@ impl<'s> Lowering<'s> {
     pub(super) fn refuse(&mut self, byte: usize, message: impl Into<String>) -> Part {
         self.problem(byte, message);
         Part::poison()
+    }
+
+    /// Takes down the levels that are written in `compared`, a text or a list, where `subject` is the
+    /// member's tier.
+    pub(super) fn note_levels(&mut self, subject: &Part, compared: &IdedExpr) {
+        let is_tier = matches!(&subject.node, Node::Field { of, name, .. }
+            if matches!(**of, Node::Member) && name.as_ref() == "tier");
+        let written = match &compared.expr {
+            Expr::List(list) => list.elements.as_slice(),
+            _ => std::slice::from_ref(compared),
+        };
+        for expr in written.iter().filter(|_| is_tier) {
+            if let Expr::Literal(LiteralValue::String(level)) = &expr.expr {
+                // After the quote.
+                let at = characters(self.source, self.at(expr)) + 1;
+                self.levels.push(AskedLevel { at, level: level.inner().into() });
+            }
+        }
     }
 
     /// The byte that the parser gives a part: its first, or its operator's, dot's or parenthesis's.

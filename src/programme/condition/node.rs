@@ -4,7 +4,7 @@ use super::DataValue;
 
 /// A checked condition. Whatever can be known before an event arrives has been checked; what cannot
 /// fails at evaluation.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) enum Node {
     Const(DataValue<'static>),
     Data,
@@ -96,7 +96,7 @@ pub(super) enum Search {
 }
 
 /// `over.kind(variable, body)`
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Loop {
     pub(super) kind: LoopKind,
     pub(super) over: Node,
@@ -105,7 +105,7 @@ pub(super) struct Loop {
     pub(super) body: Node,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) enum LoopKind {
     All,
     Exists,

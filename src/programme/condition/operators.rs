@@ -96,7 +96,11 @@ impl<'s> Lowering<'s> {
     }
 
     fn equal(&mut self, expr: &IdedExpr, left: &'s IdedExpr, right: &'s IdedExpr) -> Part {
+        let written = [left, right];
         let (left, right) = self.both(left, right);
+        for (subject, compared) in [(&left, written[1]), (&right, written[0])] {
+            self.note_levels(subject, compared);
+        }
         if !left.holds.can_equal(right.holds) {
             let hint = match (left.holds, right.holds) {
                 (Type::Null, _) | (_, Type::Null) => "; ask whether a field is there with has(…)".into(),
@@ -132,7 +136,9 @@ impl<'s> Lowering<'s> {
     }
 
     fn contained(&mut self, expr: &IdedExpr, sought: &'s IdedExpr, list: &'s IdedExpr) -> Part {
+        let written = list;
         let (sought, list) = self.both(sought, list);
+        self.note_levels(&sought, written);
         match list.holds {
             Type::Any => {}
             Type::List(element) => {

@@ -23,7 +23,7 @@ use super::condition::{Condition, Expression};
 use super::{Paying, Programme, Rule};
 use crate::spelling;
 use crate::types::EventType;
-use crate::yaml::{self, Collector, Map, Problems, Value, shown};
+use crate::yaml::{self, Collector, Map, Node, Problems, Value, shown};
 use ids::Ids;
 
 impl Programme {
@@ -33,6 +33,16 @@ impl Programme {
     ///
     /// Everything that is wrong with it, with line and column.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        Self::parse_written(file, text).map(|(programme, _)| programme)
+    }
+
+    /// Reads a programme as [`Programme::parse`] does, and keeps how it was written, for
+    /// [`warnings`](crate::programme::warnings).
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, with line and column.
+    pub fn parse_written(file: &str, text: &str) -> Result<(Self, Written), Problems> {
         let collector = Collector::new(file, text);
         let Some(root) = yaml::parse(text, &collector).filter(|root| !root.is_null()) else {
             if collector.is_empty() {
@@ -43,8 +53,32 @@ impl Programme {
             }
             return Err(collector.into_problems());
         };
-        let programme = programme(&Value::root(&root, "the programme", &collector), text);
-        collector.finish(programme)
+        match programme(&Value::root(&root, "the programme", &collector), text) {
+            Some(programme) if collector.is_empty() => Ok((programme, Written { root, collector })),
+            _ => Err(collector.into_problems()),
+        }
+    }
+}
+
+/// How a programme that nothing is wrong with was written: so that something can be said of a place in it
+/// although a [`Programme`] knows no places.
+#[derive(Debug)]
+pub struct Written {
+    root: Node,
+    collector: Collector,
+}
+
+impl Written {
+    /// The entries of `rules` or `campaigns`, in the order of the file, as the programme has them.
+    pub(super) fn entries(&self, section: &str) -> Vec<Map<'_>> {
+        let root = Value::root(&self.root, "the programme", &self.collector);
+        let list = root.any_map().and_then(|map| map.get(section)).and_then(|list| list.list("an entry"));
+        list.unwrap_or_default().iter().filter_map(Value::any_map).collect()
+    }
+
+    /// What was reported of it, as warnings.
+    pub(super) fn into_warnings(self) -> Option<Problems> {
+        self.collector.into_warnings()
     }
 }
 

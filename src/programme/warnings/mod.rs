@@ -1,0 +1,40 @@
+//! What is likely wrong with a programme that could run: it says something, and hardly what was meant.
+//!
+//! A warning must be worth reading each time, so what may well be meant is let pass. Pure: the present
+//! moment is given.
+
+mod cut;
+mod meeting;
+mod never;
+mod piles;
+
+use jiff::Timestamp;
+
+use super::{Programme, Written};
+use crate::yaml::{Map, Problems};
+
+/// Everything that is likely wrong, by place; nothing where nothing is.
+pub fn find(programme: &Programme, written: Written, now: Timestamp) -> Option<Problems> {
+    let (rules, campaigns) = (written.entries("rules"), written.entries("campaigns"));
+    for (rule, map) in programme.rules.iter().zip(&rules) {
+        never::rule(programme, rule, map);
+        cut::rule(rule, map);
+    }
+    for (campaign, map) in programme.campaigns.iter().zip(&campaigns) {
+        never::campaign(programme, campaign, map, now);
+        cut::campaign(campaign, map);
+    }
+    piles::find(programme, &campaigns, now);
+    written.into_warnings()
+}
+
+/// Warns at the value of a key of an entry.
+fn warn(entry: &Map<'_>, key: &str, message: String) {
+    match entry.get(key) {
+        Some(value) => value.report(message),
+        None => entry.report(message),
+    }
+}
+
+#[cfg(test)]
+mod tests;
