@@ -54,6 +54,16 @@ fn the_example_comes_true_and_readme_md_shows_what_is_printed_of_it() {
 }
 
 #[test]
+fn the_examples_of_other_shops_come_true_and_programmes_beside_scenarios_are_passed_over() {
+    let output = accrual_test(&["examples", "--verbose"]);
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{}", stderr(&output));
+    for shop in ["supermarket", "fashion", "app"] {
+        assert!(shown.contains(&format!("ok      examples/{shop}/scenarios.yaml: ")), "{shop}:\n{shown}");
+    }
+}
+
+#[test]
 fn a_changed_programme_is_tried_against_the_scenarios_of_the_old_one() {
     let folder = std::env::temp_dir().join(format!("accrual-scenarios-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

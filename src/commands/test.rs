@@ -14,7 +14,7 @@ use crate::yaml::{Problems, shown};
 /// What `accrual test` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TestArgs {
-    /// Files of scenarios, and folders in which every *.yaml is one.
+    /// Files of scenarios, and folders in which every *.yaml is one that is no programme and no settings.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
     /// Try this programme instead of those that the files name.
@@ -45,7 +45,10 @@ pub fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
         Report { names_passed: args.verbose || std::io::stdout().is_terminal(), ..Report::default() };
     for path in &args.paths {
         match files(path) {
-            Ok(files) => files.iter().for_each(|file| report.file(file, programme.as_ref())),
+            Ok(files) => {
+                let asked_for = |file: &&PathBuf| **file == *path || !is_something_else(file);
+                files.iter().filter(asked_for).for_each(|file| report.file(file, programme.as_ref()));
+            }
             Err(problems) => report.wrong(&problems),
         }
     }
@@ -138,6 +141,13 @@ fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result<Sce
         None => Programmes::AsNamed(&beside),
     };
     ScenarioFile::parse(&path.display().to_string(), &read_text(path)?, &programmes)
+}
+
+/// Whether the file is a programme or settings, which often lie beside their scenarios. A key that only
+/// those have tells: a file of scenarios with a mistake in it must not be passed over.
+fn is_something_else(path: &Path) -> bool {
+    let text = read_text(path).unwrap_or_default();
+    text.lines().any(|line| line.starts_with("rules:") || line.starts_with("kafka:"))
 }
 
 /// The file itself, or every YAML file below the folder, by name.

@@ -269,6 +269,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let began = Instant::now();
         let batch: Vec<Delivered> = records.into_iter().map(|record| self.decode(record)).collect();
         self.observe("decode", began);
+        self.save_ranges()?;
         let mut work = self.settle(&batch)?;
         let began = Instant::now();
         let mut tally = Tally::default();
@@ -326,6 +327,17 @@ impl<L: Log, S: Store> Lane<L, S> {
             open = refused;
         }
         Ok(settled)
+    }
+
+    /// Has the store know what is published as processed, before the next batch: then only one batch can
+    /// be in doubt after a crash.
+    fn save_ranges(&mut self) -> Result<(), Left> {
+        if self.ranges_unsaved {
+            let ranges = self.positions.ranges();
+            self.ask_store(|store| store.add_processed(&ranges))?;
+            self.ranges_unsaved = false;
+        }
+        Ok(())
     }
 
     fn observe(&self, step: &str, began: Instant) {

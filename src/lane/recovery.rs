@@ -6,12 +6,15 @@
 //!    and is not known as published will not be delivered again (its source record is gone, or an
 //!    operator skipped it), so it is published now. The rest is published when its event comes again.
 
+use std::collections::BTreeMap;
+
 use super::outbox;
 use super::positions::{committed_range, contains, covers};
 use super::{Lane, LaneError, Left};
-use crate::log::{Assigned, Log, Position};
-use crate::store::{OffsetRange, OutboxKey, Store};
-use crate::types::{Bucket, TopicPartition};
+use crate::account::Account;
+use crate::log::{Assigned, Log, OutRecord, Position};
+use crate::store::{LoadBucket, OffsetRange, OutboxKey, Store};
+use crate::types::{Bucket, MemberId, TopicPartition};
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// Begins with just these partitions.
@@ -89,6 +92,31 @@ impl<L: Log, S: Store> Lane<L, S> {
         Ok(())
     }
 
+    /// The snapshots of these members as the store has their accounts.
+    fn snapshots_now(
+        &mut self,
+        members: &BTreeMap<Bucket, BTreeMap<MemberId, Box<str>>>,
+    ) -> Result<Vec<OutRecord>, Left> {
+        let wanted: Vec<LoadBucket> = members
+            .iter()
+            .map(|(bucket, members)| LoadBucket {
+                bucket: *bucket,
+                members: members.keys().cloned().collect(),
+                receipts: Vec::new(),
+            })
+            .collect();
+        let loaded = self.ask_store(|store| store.load(&wanted))?;
+        let accounts = loaded.into_iter().flat_map(|bucket| bucket.accounts);
+        let mut records = Vec::new();
+        for ((member, time), json) in members.values().flatten().zip(accounts) {
+            let Some(json) = json else { continue };
+            let account = Account::from_json(&json)
+                .map_err(|error| LaneError::Unreadable(format!("an account: {error}")))?;
+            records.push(self.snapshot(member, account.version, time, &json));
+        }
+        Ok(records)
+    }
+
     /// Publishes what was applied but will not be delivered again.
     fn publish_stranded(
         &mut self,
@@ -98,6 +126,8 @@ impl<L: Log, S: Store> Lane<L, S> {
     ) -> Result<(), Left> {
         let mut records = Vec::new();
         let mut done: Vec<(TopicPartition, OffsetRange)> = Vec::new();
+        // Whose snapshots may never have been published, each with the time of the latest of its records.
+        let mut changed: BTreeMap<Bucket, BTreeMap<MemberId, Box<str>>> = BTreeMap::new();
         for (bucket, key) in stranded {
             let found =
                 assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
@@ -110,6 +140,8 @@ impl<L: Log, S: Store> Lane<L, S> {
                         key.partition.clone(),
                         OffsetRange { from: record.offset, until: record.offset + 1 },
                     ));
+                    let time = published_time(&record.payload).map_err(LaneError::Unreadable)?;
+                    changed.entry(*bucket).or_default().insert(record.member.clone(), time);
                     records.push(self.out(record));
                 }
             }
@@ -117,6 +149,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         if records.is_empty() {
             return Ok(());
         }
+        records.extend(self.snapshots_now(&changed)?);
         tracing::info!(lane = %self.status.name, records = records.len(), "publishing what an earlier run left in the outbox");
         // The positions go along unchanged, so that a lane that lost its partitions is refused.
         let positions: Vec<Position> = assigned
@@ -129,6 +162,17 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.publish(&records, &positions)?;
         self.ask_store(|store| store.add_processed(&done))
     }
+}
+
+/// The event's time in a record as it is published.
+fn published_time(payload: &[u8]) -> Result<Box<str>, String> {
+    #[derive(serde::Deserialize)]
+    struct Published {
+        time: Box<str>,
+    }
+    let published: Published =
+        serde_json::from_slice(payload).map_err(|error| format!("an outbox record: {error}"))?;
+    Ok(published.time)
 }
 
 /// The first offset that will be delivered.

@@ -404,12 +404,6 @@ impl<L: Log, S: Store> Lane<L, S> {
                 places.push(at);
             }
         }
-        // Before anything that lies behind it is lost sight of: what is published is saved as processed.
-        if self.ranges_unsaved {
-            let ranges = self.positions.ranges();
-            self.ask_store(|store| store.add_processed(&ranges))?;
-            self.ranges_unsaved = false;
-        }
         let outcomes = self.ask_store(|store| store.commit(&commits))?;
         let mut written = vec![true; open.len()];
         for ((commit, outcome), at) in commits.into_iter().zip(outcomes).zip(places) {
@@ -496,16 +490,20 @@ impl<L: Log, S: Store> Lane<L, S> {
             }
             for (member, held) in &mut work.accounts {
                 let Some(Snapshot { version, time, json }) = held.snapshot.take() else { continue };
-                let payload = self.renderer.snapshot(member, version, &time, &json);
-                records.push(OutRecord {
-                    topic: self.settings.outputs.accounts.clone(),
-                    key: Some(member.as_str().as_bytes().to_vec()),
-                    payload: Some(payload),
-                    headers: Vec::new(),
-                });
+                records.push(self.snapshot(member, version, &time, &json));
             }
         }
         records
+    }
+
+    /// An account as it is published.
+    pub(super) fn snapshot(&self, member: &MemberId, version: u64, time: &str, json: &[u8]) -> OutRecord {
+        OutRecord {
+            topic: self.settings.outputs.accounts.clone(),
+            key: Some(member.as_str().as_bytes().to_vec()),
+            payload: Some(self.renderer.snapshot(member, version, time, json)),
+            headers: Vec::new(),
+        }
     }
 
     pub(super) fn out(&self, record: Unpublished) -> OutRecord {

@@ -134,7 +134,7 @@ create_topics: true
     pub fn accounts<'a>(&self, members: impl Iterator<Item = &'a String>) -> BTreeMap<String, Option<Value>> {
         let mut redis = redis::Client::open(self.redis.as_str()).unwrap().get_connection().unwrap();
         let accounts = members.map(|member| {
-            let bucket = Buckets(128).of(&member.as_str().into()).0;
+            let bucket = Buckets(32).of(&member.as_str().into()).0;
             let json: Option<String> = redis.get(format!("accrual:{{{bucket}}}:account:{member}")).unwrap();
             (member.clone(), json.map(|json| serde_json::from_str(&json).unwrap()))
         });

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use accrual::log::memory::MemoryLog;
-use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position};
+use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{
     CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
@@ -20,7 +20,9 @@ pub enum Action {
     CrashAfter,
     /// The call took effect but its reply is lost.
     LoseReply,
-    /// The call did not take effect.
+    /// The call never arrived, and the lane cannot tell that from a lost reply.
+    LoseCall,
+    /// The call did not take effect, and the lane knows.
     Fail,
 }
 
@@ -30,8 +32,18 @@ pub enum Signal {
     Calls(&'static str),
     /// Its last poll was empty and it has nothing left to do.
     Idle,
-    /// Its thread ends: by a crash, or as it was told to.
-    Ended { crashed: bool },
+    /// It published a batch of records at these offsets.
+    Published(Vec<(TopicPartition, i64)>),
+    /// Its thread ends.
+    Ended(Ending),
+}
+
+/// How a lane's thread ends.
+pub enum Ending {
+    AsTold,
+    Crashed,
+    /// By an error that no fault of the simulation explains.
+    Failed(String),
 }
 
 /// One lane's line to the scheduler.
@@ -58,7 +70,7 @@ impl Gate {
             Action::CrashBefore => Err(StoreError::Crash),
             Action::CrashAfter => run().and(Err(StoreError::Crash)),
             Action::LoseReply => run().and_then(|_| Err(away())),
-            Action::Fail => Err(away()),
+            Action::LoseCall | Action::Fail => Err(away()),
         }
     }
 
@@ -71,6 +83,7 @@ impl Gate {
             Action::LoseReply => {
                 run().and_then(|_| Err(LogError::ProducerLost(format!("{call}: simulated"))))
             }
+            Action::LoseCall => Err(LogError::ProducerLost(format!("{call}: simulated"))),
             Action::Fail => Err(LogError::Abortable(format!("{call}: simulated"))),
         }
     }
@@ -128,6 +141,8 @@ impl Store for FaultyStore {
 pub struct FaultyLog {
     pub inner: MemoryLog,
     pub gate: std::rc::Rc<Gate>,
+    /// Where the records of the batch at hand came from.
+    pub batch: Vec<(TopicPartition, i64)>,
 }
 
 impl Log for FaultyLog {
@@ -136,6 +151,11 @@ impl Log for FaultyLog {
             Action::CrashBefore | Action::CrashAfter => return Err(LogError::Crash),
             _ => self.inner.poll(max_events, max_wait)?,
         };
+        self.batch.clear();
+        if let Polled::Records(records) = &polled {
+            let offset = |record: &Record| (record.at.topic_partition(), record.at.offset);
+            self.batch.extend(records.iter().map(offset));
+        }
         if matches!(&polled, Polled::Records(records) if records.is_empty()) {
             self.gate.signals.send((self.gate.lane, Signal::Idle)).expect("the scheduler listens");
         }
@@ -159,15 +179,20 @@ impl Log for FaultyLog {
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
-        self.gate.log("commit transaction", || self.inner.commit())
+        self.gate.log("commit transaction", || {
+            self.inner.commit()?;
+            let published = std::mem::take(&mut self.batch);
+            self.gate.signals.send((self.gate.lane, Signal::Published(published))).expect("it listens");
+            Ok(())
+        })
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
-        self.inner.abort()
+        self.gate.log("abort transaction", || self.inner.abort())
     }
 
     fn replace_producer(&mut self) -> Result<(), LogError> {
-        self.inner.replace_producer()
+        self.gate.log("replace producer", || self.inner.replace_producer())
     }
 
     fn rewind(&mut self) -> Result<Vec<Assigned>, LogError> {

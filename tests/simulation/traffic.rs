@@ -5,6 +5,8 @@ use super::rng::Rng;
 
 pub struct Sent {
     pub payload: String,
+    /// Partition and offset, as dead letters name them.
+    pub at: String,
     /// What the record means, as the auditor knows it.
     pub meaning: Meaning,
 }
@@ -51,18 +53,20 @@ fn repeat(rng: &mut Rng, earlier: &Sent, number: usize) -> Sent {
         }
         // The same event id with another payload.
         Meaning::Order { event, .. } if rng.chance(150) => Sent {
+            at: String::new(),
             payload: earlier.payload.replace(r#""currency""#, r#""shipping":1,"currency""#),
             meaning: Meaning::Conflict { event: event.clone() },
         },
-        meaning => Sent { payload: earlier.payload.clone(), meaning: meaning.clone() },
+        meaning => Sent { at: String::new(), payload: earlier.payload.clone(), meaning: meaning.clone() },
     }
 }
 
 fn fresh(rng: &mut Rng, number: usize) -> Sent {
     let member = format!("m{}", rng.below(6));
     match rng.below(20) {
-        0 => Sent { payload: "{not json".to_owned(), meaning: Meaning::Broken },
+        0 => Sent { at: String::new(), payload: "{not json".to_owned(), meaning: Meaning::Broken },
         1 => Sent {
+            at: String::new(),
             payload: envelope(
                 &format!("x{number}"),
                 "page.viewed",
@@ -75,7 +79,7 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
             let (event, day) = (format!("s{number}"), 1 + rng.below(5) as u32);
             let payload =
                 envelope(&event, "member.signed_in", day, &format!(r#"{{"member_id":"{member}"}}"#));
-            Sent { payload, meaning: Meaning::SignIn { event, member, day } }
+            Sent { at: String::new(), payload, meaning: Meaning::SignIn { event, member, day } }
         }
         _ => {
             order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64)
@@ -92,7 +96,7 @@ fn order_event(event: &str, order: &str, member: &str, amount: u64) -> Sent {
         member: member.to_owned(),
         amount,
     };
-    Sent { payload: envelope(event, "order.paid", 1, &data), meaning }
+    Sent { at: String::new(), payload: envelope(event, "order.paid", 1, &data), meaning }
 }
 
 fn envelope(id: &str, kind: &str, day: u32, data: &str) -> String {

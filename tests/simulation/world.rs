@@ -1,6 +1,6 @@
 //! The simulated world: lanes on threads of which one runs at a time, as the seed says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,12 +15,12 @@ use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
 use accrual::programme::Programme;
 use accrual::store::memory::MemoryStore;
-use accrual::store::{StoreError, StoreSettings};
+use accrual::store::{Store, StoreError, StoreSettings};
 use accrual::types::{Buckets, TopicName, TopicPartition};
 
-use super::faulty::{Action, FaultyLog, FaultyStore, Gate, Signal};
+use super::faulty::{Action, Ending, FaultyLog, FaultyStore, Gate, Signal};
 use super::rng::Rng;
-use super::traffic::{self, Sent};
+use super::traffic::{self, Meaning, Sent};
 
 /// How often each fault comes, in a thousand calls.
 #[derive(Clone, Default)]
@@ -32,11 +32,13 @@ pub struct Faults {
     pub lost_reply: u32,
     /// After all is processed the group is rewound to the start, and once more beyond the window.
     pub rewind: bool,
+    /// Every lane dies at once and an operator moves the offsets, back or forth, before the next start.
+    pub moves: usize,
 }
 
 impl Faults {
     pub fn any(&self) -> bool {
-        self.crash + self.rebalance + self.zombie + self.lost_reply > 0
+        self.crash + self.rebalance + self.zombie + self.lost_reply > 0 || self.moves > 0
     }
 }
 
@@ -47,12 +49,28 @@ pub struct World {
     pub trace: Vec<String>,
     pub steps: usize,
     pub faults_met: usize,
+    pub lane_count: usize,
+    /// Offsets of the batches that were published since an operator moved the offsets last.
+    published: Vec<(TopicPartition, i64)>,
+    /// Faults come up to this step.
+    faulty_until: usize,
     rng: Rng,
     faults: Faults,
     settings: LaneSettings,
     metrics: Metrics,
     lanes: BTreeMap<usize, Running>,
     signals: Line,
+}
+
+/// What a lane did after its call.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    /// It is at the next one.
+    Call,
+    /// It ended as it was told to.
+    End,
+    /// It is gone and may be started again.
+    Crash,
 }
 
 /// What lanes tell the scheduler, each with its number.
@@ -71,7 +89,8 @@ struct Running {
     frozen: u32,
 }
 
-pub const LANES: usize = 2;
+/// Far more than any seed needs, with every fault.
+const MOST_STEPS: usize = 20_000;
 const WINDOW: Duration = Duration::from_hours(1);
 
 pub fn inputs() -> TopicName {
@@ -106,11 +125,12 @@ impl World {
         let partitions = 1 + rng.below(4);
         let broker = MemoryBroker::new(&inputs(), partitions as i32);
         let records = 20 + rng.below(60);
-        let sent = traffic::generate(&mut rng, records);
-        for record in &sent {
+        let mut sent = traffic::generate(&mut rng, records);
+        for record in &mut sent {
             // Any partition: upstream keys its topics as it likes.
             let partition = TopicPartition { topic: inputs(), partition: rng.below(partitions) as i32 };
-            broker.produce(&partition, None, record.payload.clone().into_bytes());
+            let offset = broker.produce(&partition, None, record.payload.clone().into_bytes());
+            record.at = format!("{}/{offset}", partition.partition);
         }
         let programme = Arc::new(Programme::parse("programme", PROGRAMME).unwrap());
         let buckets = 1 + rng.below(3) as u16;
@@ -132,6 +152,9 @@ impl World {
             trace: Vec::new(),
             steps: 0,
             faults_met: 0,
+            lane_count: 1 + rng.below(3),
+            published: Vec::new(),
+            faulty_until: 0,
             metrics: Metrics::new(&programme).expect("series are named once"),
             rng,
             faults,
@@ -141,45 +164,103 @@ impl World {
         }
     }
 
-    pub fn run(&mut self) {
-        for lane in 0..LANES {
-            self.start(lane);
+    /// Lets the lanes do all work that there is; what hinders them from it is the error.
+    pub fn run(&mut self) -> Result<(), String> {
+        self.start_all()?;
+        for _ in 0..self.faults.moves {
+            for _ in 0..self.rng.below(150) {
+                self.turn()?;
+            }
+            self.crash_all()?;
+            self.faults_met += 1;
+            self.no_more_than_a_batch_a_lane_is_in_doubt()?;
+            let shortest = self.broker.ends(&inputs()).into_values().min().unwrap_or_default();
+            let to = self.rng.below(shortest as usize + 1) as i64;
+            self.move_offsets(to)?;
         }
-        self.work_off();
+        self.work_off()?;
+        if self.faults.moves > 0 {
+            // What was skipped is read after all, so that the auditor may expect all of it.
+            self.stop()?;
+            self.move_offsets(0)?;
+            self.work_off()?;
+        }
         if self.faults.rewind {
             for beyond_the_window in [false, true] {
-                self.stop();
+                self.stop()?;
                 if beyond_the_window {
                     self.store.advance(WINDOW * 3);
                 }
-                self.trace.push("the group is rewound to the start".to_owned());
-                self.broker.reset_offsets(0);
-                for lane in 0..LANES {
-                    self.start(lane);
-                }
-                self.work_off();
+                self.move_offsets(0)?;
+                self.work_off()?;
             }
         }
-        self.stop();
+        self.stop()
+    }
+
+    /// An operator moves the group's offsets while no lane runs.
+    fn move_offsets(&mut self, to: i64) -> Result<(), String> {
+        self.trace.push(format!("the group's offsets are moved to {to}"));
+        self.broker.reset_offsets(to);
+        self.published.clear();
+        self.start_all()
+    }
+
+    /// How many events may be published again, with the same ids: one batch a lane for every time that
+    /// an operator moved the offsets between a crash and the next start.
+    pub fn repeats_allowed(&self) -> usize {
+        self.faults.moves * self.lane_count * self.settings.max_events
+    }
+
+    /// What is published and not known as processed is published again if an operator moves the offsets
+    /// now.
+    fn no_more_than_a_batch_a_lane_is_in_doubt(&self) -> Result<(), String> {
+        let mut store = self.store.clone();
+        let mut in_doubt = BTreeSet::new();
+        for (partition, offset) in &self.published {
+            let known = store.processed(std::slice::from_ref(partition)).expect("memory is never away");
+            let is_known = known.iter().flatten().any(|range| (range.from..range.until).contains(offset));
+            if !is_known {
+                in_doubt.insert((partition, offset));
+            }
+        }
+        if in_doubt.len() > self.lane_count * self.settings.max_events {
+            return Err(format!("published, but not known as processed after a crash: {in_doubt:?}"));
+        }
+        Ok(())
+    }
+
+    /// Where records were sent that never are events: broken ones and types that nothing names.
+    pub fn no_events(&self) -> BTreeSet<&str> {
+        let no_event = |sent: &&Sent| matches!(sent.meaning, Meaning::Broken | Meaning::Skipped);
+        self.sent.iter().filter(no_event).map(|sent| sent.at.as_str()).collect()
     }
 
     /// Schedules until every lane has been idle for a while.
-    fn work_off(&mut self) {
+    fn work_off(&mut self) -> Result<(), String> {
         // Faults end after a while, as they do, so that the work gets done.
-        let faulty_until = self.steps + 600;
+        self.faulty_until = self.steps + 600;
         while self.lag() > 0 || self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
-            assert!(self.steps < 100_000, "the lanes never finish:\n{}", self.trace.join("\n"));
-            let ready: Vec<usize> =
-                self.lanes.iter().filter(|(_, lane)| lane.frozen == 0).map(|(lane, _)| *lane).collect();
-            for lane in self.lanes.values_mut() {
-                lane.frozen = lane.frozen.saturating_sub(1);
+            if self.steps > MOST_STEPS {
+                return Err("the lanes never finish".to_owned());
             }
-            if ready.is_empty() {
-                continue;
-            }
-            let lane = ready[self.rng.below(ready.len())];
-            self.step(lane, self.steps < faulty_until);
+            self.turn()?;
         }
+        Ok(())
+    }
+
+    /// One lane that does not stand still makes its next call.
+    fn turn(&mut self) -> Result<(), String> {
+        let ready: Vec<usize> =
+            self.lanes.iter().filter(|(_, lane)| lane.frozen == 0).map(|(lane, _)| *lane).collect();
+        for lane in self.lanes.values_mut() {
+            lane.frozen = lane.frozen.saturating_sub(1);
+        }
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let lane = ready[self.rng.below(ready.len())];
+        self.step(lane, self.steps < self.faulty_until)
     }
 
     fn lag(&self) -> i64 {
@@ -188,15 +269,14 @@ impl World {
         ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or_default()).sum()
     }
 
-    fn step(&mut self, lane: usize, faulty: bool) {
+    fn step(&mut self, lane: usize, faulty: bool) -> Result<(), String> {
         self.steps += 1;
-        let call = self.lanes[&lane].waits;
         let mut action = Action::Proceed;
         if faulty {
             if self.rng.chance(self.faults.crash) {
                 action = if self.rng.chance(500) { Action::CrashBefore } else { Action::CrashAfter };
             } else if self.rng.chance(self.faults.lost_reply) {
-                action = if self.rng.chance(500) { Action::LoseReply } else { Action::Fail };
+                action = [Action::LoseReply, Action::LoseCall, Action::Fail][self.rng.below(3)];
             }
             if self.rng.chance(self.faults.rebalance) {
                 self.trace.push("  the group is rebalanced".to_owned());
@@ -213,46 +293,63 @@ impl World {
                 if self.rng.chance(500) {
                     self.broker.time_out_transactions();
                 }
-                return;
+                return Ok(());
             }
         }
         if action != Action::Proceed {
             self.faults_met += 1;
         }
-        self.trace.push(format!("lane {lane} {call}: {action:?}"));
-        self.lanes[&lane].actions.send(action).expect("the lane waits");
-        self.listen(lane);
+        if self.answer(lane, action)? == Heard::Crash {
+            self.start(lane)?;
+        }
+        Ok(())
     }
 
-    /// Waits until the lane is at its next call or has ended; a crashed one is started again.
-    fn listen(&mut self, lane: usize) {
+    /// Says what becomes of the call that the lane waits to make, and hears what the lane does next.
+    fn answer(&mut self, lane: usize, action: Action) -> Result<Heard, String> {
+        self.trace.push(format!("lane {lane} {}: {action:?}", self.lanes[&lane].waits));
+        self.lanes[&lane].actions.send(action).expect("the lane waits");
+        self.listen(lane)
+    }
+
+    /// Waits until the lane is at its next call or has ended.
+    fn listen(&mut self, lane: usize) -> Result<Heard, String> {
         loop {
-            let (from, signal) = self.signals.1.recv().expect("lanes hold the line");
+            let heard = self.signals.1.recv_timeout(Duration::from_secs(20));
+            let (from, signal) = heard.map_err(|_| format!("lane {lane} panicked, or hangs"))?;
             assert_eq!(from, lane, "only one lane runs at a time");
             let running = self.lanes.get_mut(&lane).expect("it runs");
             match signal {
                 Signal::Idle => running.idle += 2,
+                Signal::Published(batch) => self.published.extend(batch),
                 Signal::Calls(call) => {
                     if call != "poll" {
                         running.idle = 0;
                     }
                     running.waits = call;
-                    return;
+                    return Ok(Heard::Call);
                 }
-                Signal::Ended { crashed } => {
+                Signal::Ended(ending) => {
                     let ended = self.lanes.remove(&lane).expect("it ran");
                     ended.thread.join().expect("a lane does not panic");
-                    if crashed {
-                        self.broker.remove_member(&inputs(), ended.member);
-                        self.start(lane);
-                    }
-                    return;
+                    return match ending {
+                        Ending::AsTold => Ok(Heard::End),
+                        Ending::Crashed => {
+                            self.broker.remove_member(&inputs(), ended.member);
+                            Ok(Heard::Crash)
+                        }
+                        Ending::Failed(why) => Err(format!("lane {lane} ended: {why}")),
+                    };
                 }
             }
         }
     }
 
-    fn start(&mut self, lane: usize) {
+    fn start_all(&mut self) -> Result<(), String> {
+        (0..self.lane_count).try_for_each(|lane| self.start(lane))
+    }
+
+    fn start(&mut self, lane: usize) -> Result<(), String> {
         let (actions, receiver) = channel();
         let status = Arc::new(LaneStatus::new(format!("{lane}")));
         let log = self.broker.connect(&inputs(), &format!("lane-{lane}"));
@@ -262,29 +359,37 @@ impl World {
         let held = status.clone();
         let thread = std::thread::spawn(move || {
             let (signals, gate) = (gate.signals.clone(), Rc::new(gate));
-            let log = FaultyLog { inner: log, gate: gate.clone() };
+            let log = FaultyLog { inner: log, gate: gate.clone(), batch: Vec::new() };
             let store = FaultyStore { inner: store, gate };
             let ended = Lane::new(log, store, settings, metrics, held).run();
-            let crashed = match ended {
-                Ok(()) => false,
-                Err(LaneError::Log(LogError::Crash) | LaneError::Store(StoreError::Crash)) => true,
+            let ending = match ended {
+                Ok(()) => Ending::AsTold,
+                Err(LaneError::Log(LogError::Crash) | LaneError::Store(StoreError::Crash)) => Ending::Crashed,
                 // A transaction that timed out while the lane stood still fenced its producer: the worker
                 // ends with an error, and whoever runs it starts it again.
-                Err(LaneError::Log(LogError::Fenced(_))) => true,
-                Err(error) => panic!("lane {lane} ended: {error}"),
+                Err(LaneError::Log(LogError::Fenced(_))) => Ending::Crashed,
+                Err(error) => Ending::Failed(error.to_string()),
             };
-            signals.send((lane, Signal::Ended { crashed })).expect("the scheduler listens");
+            signals.send((lane, Signal::Ended(ending))).expect("the scheduler listens");
         });
         self.lanes.insert(lane, Running { actions, status, member, thread, waits: "", idle: 0, frozen: 0 });
-        self.listen(lane);
+        self.listen(lane).map(|_| ())
     }
 
     /// Tells the lanes to stop and lets each finish.
-    fn stop(&mut self) {
+    fn stop(&mut self) -> Result<(), String> {
         while let Some((&lane, running)) = self.lanes.iter().next() {
             running.status.stop();
-            running.actions.send(Action::Proceed).expect("the lane waits");
-            self.listen(lane);
+            self.answer(lane, Action::Proceed)?;
         }
+        Ok(())
+    }
+
+    /// The machine dies: no lane makes its next call.
+    fn crash_all(&mut self) -> Result<(), String> {
+        while let Some(&lane) = self.lanes.keys().next() {
+            self.answer(lane, Action::CrashBefore)?;
+        }
+        Ok(())
     }
 }

@@ -255,6 +255,12 @@ impl<'s> Lowering<'s> {
     }
 }
 
+/// The name of every function.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|(name, _)| *name)
+}
+
 /// Whether a part is the name `member`; a loop's variable cannot be called so.
 fn is_member(expr: &IdedExpr) -> bool {
     matches!(&expr.expr, Expr::Ident(name) if name == "member")

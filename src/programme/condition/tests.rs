@@ -533,3 +533,14 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_reference_names_all_that_can_be_asked_of_a_member_and_every_function() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/programme.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let functions = functions::names().filter(|name| !["existsOne", "uint", "has"].contains(name));
+    for name in shape::MEMBER.names().chain(functions) {
+        let is_named = text.contains(&format!("`{name}`")) || text.contains(&format!("`{name}(n)`"));
+        assert!(is_named, "docs/programme.md does not name `{name}`");
+    }
+}

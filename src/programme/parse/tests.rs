@@ -478,3 +478,19 @@ proptest! {
         let _ = Programme::parse("programme.yaml", &text).map_err(|problems| problems.to_string());
     }
 }
+
+#[test]
+fn what_the_reference_of_the_language_shows_is_read() {
+    let text = read("docs/programme.md");
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [rule, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let indented = |block: &str| block.lines().map(|line| format!("  {line}\n")).collect::<String>();
+    let whole = format!(
+        "programme: p\ntimezone: UTC\ncurrency: EUR\n{}\nrules:\n{}campaigns:\n{}",
+        tiers.replace("{id: gold", "{id: diamond, from: 100}\n    - {id: gold"),
+        indented(rule),
+        indented(campaign)
+    );
+    Programme::parse("docs/programme.md", &whole).unwrap_or_else(|problems| panic!("{problems}"));
+}
