@@ -30,7 +30,7 @@ enum Command {
     Test(test::TestArgs),
     /// Show a member's account.
     Account(account::AccountArgs),
-    /// Write the JSON Schemas of events and of what is published.
+    /// Write the JSON Schemas of events, of what is published and, for editors, of a programme.
     Schemas(schemas::SchemasArgs),
     /// Show the whole job with nothing else installed.
     Demo(demo::DemoArgs),

@@ -1,4 +1,4 @@
-//! `accrual schemas`: writes the JSON Schemas of all inputs and outputs, or says where a folder differs.
+//! `accrual schemas`: writes the JSON Schemas of all inputs and outputs and of a programme, or says where a folder differs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,10 +75,13 @@ fn write(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The schemas that the folder holds: JSON files in `input/` and `output/`. Whatever else is there is
+/// The schemas that the folder holds: `programme.json`, and JSON files in `input/` and `output/`. Whatever else is there is
 /// not ours to judge or remove.
 fn written(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut paths = BTreeSet::new();
+    if dir.join(schema::PROGRAMME).exists() {
+        paths.insert(schema::PROGRAMME.to_owned());
+    }
     for side in ["input", "output"] {
         let folder = dir.join(side);
         if !folder.exists() {

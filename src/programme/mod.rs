@@ -10,6 +10,7 @@ mod parse;
 pub mod warnings;
 
 pub use parse::Written;
+pub(crate) use parse::not_supported_yet;
 
 use std::collections::HashMap;
 

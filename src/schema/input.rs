@@ -3,13 +3,11 @@
 
 #![allow(dead_code)] // nobody makes a value of types that only describe
 
-use std::borrow::Cow;
-
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{SchemaFile, file, set_type};
+use super::{SchemaFile, described, file, set_type};
 use crate::event::decode::{LONGEST_ID, LONGEST_SEGMENT, MOST_ITEMS, MOST_SEGMENTS};
 
 /// A `CloudEvent` 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
@@ -107,23 +105,6 @@ struct MemberProfile {
 #[derive(JsonSchema)]
 struct Custom {
     member_id: Id,
-}
-
-/// Describes a type by hand where its Rust form does not say enough.
-macro_rules! described {
-    ($name:ident, $schema:expr) => {
-        struct $name;
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                $schema
-            }
-        }
-    };
 }
 
 described!(

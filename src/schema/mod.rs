@@ -1,10 +1,12 @@
-//! JSON Schemas (draft 2020-12) of the events that come in and of what is published, as they stand in
+//! JSON Schemas (draft 2020-12) of the events that come in, of what is published and of a programme's file, as they stand in
 //! `schemas/`: `accrual schemas` writes them there and a test compares.
 //!
 //! What goes out is described by the very types that it is rendered from. What comes in is described
-//! by `input`; `tests/schemas.rs` holds its every field against the decoder.
+//! by `input` and a programme by `programme`; `tests/schemas.rs` holds their every field against the decoder
+//! and the programme's parser.
 
 mod input;
+mod programme;
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -13,6 +15,9 @@ use serde_json::{Map, Value, json};
 
 use crate::account::Account;
 use crate::entry::{CloudEvent, EntryData, NotedData, TierData};
+
+/// The path of the programme's schema in the folder.
+pub const PROGRAMME: &str = "programme.json";
 
 /// A file of `schemas/`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,10 +30,30 @@ pub struct SchemaFile {
 
 /// Every schema, in the order of their paths.
 pub fn all() -> Vec<SchemaFile> {
-    let mut files: Vec<SchemaFile> = input::all().into_iter().chain(outputs()).collect();
+    let mut files: Vec<SchemaFile> =
+        input::all().into_iter().chain(outputs()).chain([programme::schema()]).collect();
     files.sort_by(|left, right| left.path.cmp(&right.path));
     files
 }
+
+/// Describes a type by hand where its Rust form does not say enough.
+macro_rules! described {
+    ($name:ident, $schema:expr) => {
+        struct $name;
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                $schema
+            }
+        }
+    };
+}
+
+use described;
 
 fn outputs() -> [SchemaFile; 5] {
     [

@@ -25,6 +25,7 @@ use crate::spelling;
 use crate::types::EventType;
 use crate::yaml::{self, Collector, Map, Node, Problems, Value, shown};
 use ids::Ids;
+pub(crate) use not_yet::constructs as not_supported_yet;
 
 impl Programme {
     /// Reads a programme; `file` names it in problems.

@@ -28,7 +28,7 @@ pub(super) fn refuse(construct: &str, place: &Place, collector: &Collector) {
     }
 }
 
-#[cfg(test)]
-pub(super) fn constructs() -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Each construct, and how the refusal calls it.
+pub(crate) fn constructs() -> impl Iterator<Item = (&'static str, &'static str)> {
     NOT_YET.iter().copied()
 }
