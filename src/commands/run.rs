@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::reload::Reload;
 use super::setup::{Connections, SettingsArgs, Setup, Stores};
 use crate::config::Config;
 use crate::http::{self, HttpState};
@@ -48,8 +49,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let kafka: Vec<KafkaSettings> =
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
     let stores = setup.stores();
-    let state =
-        HttpState::new(metrics.clone(), setup.programme.clone(), setup.config.buckets, stores.open()?);
+    let state = HttpState::new(metrics.clone(), setup.current.clone(), setup.config.buckets, stores.open()?);
     let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -70,6 +70,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let connections = Connections { kafka, stores };
     let worker = Worker::start(*lanes, &setup.lane_settings(), &metrics, connections);
     state.set_lanes(worker.statuses());
+    let mut reload =
+        Reload::watch(setup.config.programme.clone(), setup.current.clone(), metrics, &server.runtime)?;
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let why = loop {
@@ -80,6 +82,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         if worker.has_ended() {
             break "a lane ended";
         }
+        reload.take_up();
         if args.until_idle {
             if !worker.is_idle() {
                 idle_since = None;

@@ -9,7 +9,8 @@ use crate::config::{self, Config, Override};
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
-use crate::programme::{Programme, Window};
+use crate::programme::Programme;
+use crate::programme::current::Current;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Deployment, Store, StoreError, StoreSettings};
@@ -24,6 +25,8 @@ pub struct Setup {
     pub config: Config,
     /// The programme.
     pub programme: Arc<Programme>,
+    /// The same as lanes and requests look it up, so that it can be exchanged.
+    pub current: Arc<Current>,
 }
 
 /// Where the settings come from.
@@ -78,7 +81,8 @@ impl Setup {
     pub fn load(args: &SettingsArgs) -> Result<Self, Problems> {
         let config = Config::load(args.config.as_deref(), std::env::vars_os(), &args.overrides())?;
         let programme = Arc::new(load_programme(&config.programme)?);
-        Ok(Self { config, programme })
+        let current = Arc::new(Current::new(programme.clone()));
+        Ok(Self { config, programme, current })
     }
 
     /// What the lanes share.
@@ -86,6 +90,7 @@ impl Setup {
         let Config { outputs, batch, buckets, cache, lanes, limits, .. } = &self.config;
         LaneSettings {
             programme: self.programme.clone(),
+            current: self.current.clone(),
             outputs: Outputs {
                 awards: outputs.awards.clone(),
                 tier_changes: outputs.tier_changes.clone(),
@@ -194,16 +199,15 @@ impl Setup {
 
 /// How much accounts remember under a programme and these settings.
 pub fn retention(programme: &Programme, history: usize, window: Duration) -> Retention {
-    let months = match programme.tiers.as_ref().map(|tiers| tiers.window) {
-        Some(Window::Months(months)) => months,
-        Some(Window::CalendarYear) => 12,
-        Some(Window::Lifetime) | None => 0,
-    };
     let days = window.as_secs().div_ceil(86_400);
-    Retention { history, months, days: u16::try_from(days).unwrap_or(u16::MAX) }
+    Retention { history, months: programme.kept_months(), days: u16::try_from(days).unwrap_or(u16::MAX) }
 }
 
-fn load_programme(path: &Path) -> Result<Programme, Problems> {
+/// Reads a programme's file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_programme(path: &Path) -> Result<Programme, Problems> {
     let name = path.display().to_string();
     Programme::parse(&name, &config::read_text(path)?)
 }
