@@ -2,7 +2,7 @@
 //! lists them, so that a renamed series is a reviewed change.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
@@ -23,6 +23,10 @@ pub struct Metrics {
     pub duplicates: IntCounterVec,
     /// Dead letters by reason.
     pub dead_letters: IntCounterVec,
+    /// The worker's build and programme.
+    pub build: IntGaugeVec,
+    /// Whether the programme's file was changed and cannot be taken up.
+    pub programme_wrong: IntGauge,
     /// Conditions that could not be evaluated, by rule or campaign.
     pub condition_failures: IntCounterVec,
     /// Records between the lane and the `read_committed` end of its partitions.
@@ -171,17 +175,31 @@ impl Metrics {
                 "1 while the dependency (kafka, redis) answers a lane, else 0.",
                 &["dependency", "lane"],
             )?,
+            build: gauges(
+                "accrual_build_info",
+                "The worker's build and programme.",
+                &["version", "programme", "programme_version"],
+            )?,
+            programme_wrong: IntGauge::new(
+                "accrual_programme_wrong",
+                "1 while the programme's file was changed and cannot be taken up, so that the version before it goes on.",
+            )?,
             registry: registry.clone(),
         };
-        let build = gauges(
-            "accrual_build_info",
-            "The worker's build and programme.",
-            &["version", "programme", "programme_version"],
-        )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), &programme.name, &programme.version]).set(1);
+        registry.register(Box::new(metrics.programme_wrong.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        metrics.start_at_zero(programme);
+        metrics.takes_up(programme);
         Ok(metrics)
+    }
+
+    /// Has the series tell of this version of the programme.
+    pub fn takes_up(&self, programme: &Programme) {
+        self.build.reset();
+        self.build
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), &programme.name, &programme.version])
+            .set(1);
+        self.programme_wrong.set(0);
+        self.start_at_zero(programme);
     }
 
     fn start_at_zero(&self, programme: &Programme) {

@@ -26,6 +26,7 @@ use crate::lane::{LaneSettings, Outputs};
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
 use crate::programme::Programme;
+use crate::programme::current::Current;
 use crate::store::StoreSettings;
 use crate::store::memory::MemoryStore;
 use crate::traffic::{ShopTopic, TrafficSettings};
@@ -136,6 +137,7 @@ impl Demo {
             MemoryStore::on_running_clock(StoreSettings { buckets: BUCKETS.0, dedupe_window: WINDOW });
         let settings = LaneSettings {
             programme: programme.clone(),
+            current: Arc::new(Current::new(programme.clone())),
             outputs,
             buckets: BUCKETS,
             retention: retention(&programme, 10, WINDOW),
@@ -257,7 +259,12 @@ struct Kept {
 impl Kept {
     fn start(demo: &Demo, listen: SocketAddr) -> anyhow::Result<Self> {
         let store = Box::new(demo.store.clone());
-        let state = HttpState::new(demo.metrics.clone(), demo.programme.clone(), BUCKETS, store);
+        let state = HttpState::new(
+            demo.metrics.clone(),
+            Arc::new(Current::new(demo.programme.clone())),
+            BUCKETS,
+            store,
+        );
         state.set_lanes(demo.worker.statuses());
         let server = Server::start(listen, state).context("another port can be named with --listen")?;
         let signal = stop_signal(&server.runtime)?;

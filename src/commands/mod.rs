@@ -6,6 +6,7 @@ pub mod demo;
 pub mod generate;
 pub mod probe;
 pub mod progress;
+mod reload;
 pub mod run;
 pub mod schemas;
 pub mod setup;

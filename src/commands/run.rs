@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use jiff::Timestamp;
 
-use super::setup::{Connections, SettingsArgs, Setup, Stores};
+use super::reload::Reload;
+use super::setup::{Connections, SettingsArgs, Setup, Stores, log_warnings};
 use crate::config::Config;
 use crate::http::{self, HttpState};
 use crate::log::LogError;
@@ -16,7 +17,6 @@ use crate::log::kafka::{KafkaSettings, TopicProblems, ensure_topics};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::worker::Worker;
-use crate::yaml::{Position, Problems};
 
 /// What `accrual run` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,8 +50,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let kafka: Vec<KafkaSettings> =
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
     let stores = setup.stores();
-    let state =
-        HttpState::new(metrics.clone(), setup.programme.clone(), setup.config.buckets, stores.open()?);
+    let state = HttpState::new(metrics.clone(), setup.current.clone(), setup.config.buckets, stores.open()?);
     let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -73,6 +72,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let connections = Connections { kafka, stores };
     let worker = Worker::start(*lanes, &setup.lane_settings(), &metrics, connections);
     state.set_lanes(worker.statuses());
+    let mut reload =
+        Reload::watch(setup.config.programme.clone(), setup.current.clone(), metrics, &server.runtime)?;
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let why = loop {
@@ -83,6 +84,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         if worker.has_ended() {
             break "a lane ended";
         }
+        reload.take_up();
         if args.until_idle {
             if !worker.is_idle() {
                 idle_since = None;
@@ -96,19 +98,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     server.stop();
     stopped?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says what is likely wrong with the programme, a line each. It runs all the same: whoever started it may
-/// mean it, and a shop must not stand still for that.
-fn log_warnings(warnings: Option<&Problems>) {
-    for warning in warnings.into_iter().flat_map(Problems::iter) {
-        let message = &warning.message;
-        if let Position::File { file, line, column } = &warning.position {
-            tracing::warn!(file, line, column, "likely wrong: {message}");
-        } else {
-            tracing::warn!("likely wrong: {message}");
-        }
-    }
 }
 
 /// Waits for Kafka and the store, checks the deployment and makes missing topics. False where the

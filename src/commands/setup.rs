@@ -11,13 +11,14 @@ use crate::config::{self, Config, Override};
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
-use crate::programme::{Programme, Window, warnings};
+use crate::programme::current::Current;
+use crate::programme::{Programme, warnings};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Deployment, Store, StoreError, StoreSettings};
 use crate::types::TopicName;
 use crate::worker::Connect;
-use crate::yaml::Problems;
+use crate::yaml::{Position, Problems};
 
 /// The settings and the programme that they name.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Setup {
     pub programme: Arc<Programme>,
     /// What is likely wrong with the programme.
     pub warnings: Option<Problems>,
+    /// The same as lanes and requests look it up, so that it can be exchanged.
+    pub current: Arc<Current>,
 }
 
 /// Where the settings come from.
@@ -82,7 +85,9 @@ impl Setup {
     pub fn load(args: &SettingsArgs, now: Timestamp) -> Result<Self, Problems> {
         let config = Config::load(args.config.as_deref(), std::env::vars_os(), &args.overrides())?;
         let (programme, warnings) = load_programme(&config.programme, now)?;
-        Ok(Self { config, programme: Arc::new(programme), warnings })
+        let programme = Arc::new(programme);
+        let current = Arc::new(Current::new(programme.clone()));
+        Ok(Self { config, programme, warnings, current })
     }
 
     /// What the lanes share.
@@ -90,6 +95,7 @@ impl Setup {
         let Config { outputs, batch, buckets, cache, lanes, limits, .. } = &self.config;
         LaneSettings {
             programme: self.programme.clone(),
+            current: self.current.clone(),
             outputs: Outputs {
                 awards: outputs.awards.clone(),
                 tier_changes: outputs.tier_changes.clone(),
@@ -198,20 +204,32 @@ impl Setup {
 
 /// How much accounts remember under a programme and these settings.
 pub fn retention(programme: &Programme, history: usize, window: Duration) -> Retention {
-    let months = match programme.tiers.as_ref().map(|tiers| tiers.window) {
-        Some(Window::Months(months)) => months,
-        Some(Window::CalendarYear) => 12,
-        Some(Window::Lifetime) | None => 0,
-    };
     let days = window.as_secs().div_ceil(86_400);
-    Retention { history, months, days: u16::try_from(days).unwrap_or(u16::MAX) }
+    Retention { history, months: programme.kept_months(), days: u16::try_from(days).unwrap_or(u16::MAX) }
 }
 
-fn load_programme(path: &Path, now: Timestamp) -> Result<(Programme, Option<Problems>), Problems> {
+/// Reads a programme's file, and what is likely wrong with it at the present moment.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_programme(path: &Path, now: Timestamp) -> Result<(Programme, Option<Problems>), Problems> {
     let name = path.display().to_string();
     let (programme, written) = Programme::parse_written(&name, &config::read_text(path)?)?;
     let warnings = warnings::find(&programme, written, now);
     Ok((programme, warnings))
+}
+
+/// Logs what is likely wrong with a programme, a line each. It runs all the same: whoever wrote it may
+/// mean it, and a shop must not stand still for that.
+pub fn log_warnings(warnings: Option<&Problems>) {
+    for warning in warnings.into_iter().flat_map(Problems::iter) {
+        let message = &warning.message;
+        if let Position::File { file, line, column } = &warning.position {
+            tracing::warn!(file, line, column, "likely wrong: {message}");
+        } else {
+            tracing::warn!("likely wrong: {message}");
+        }
+    }
 }
 
 /// Makes stores of one kind.

@@ -45,7 +45,7 @@ pub(super) async fn account(
             "member {member:?} has no account: nothing has counted for them yet"
         )));
     };
-    Ok(Json(AccountView::of(state.programme(), &account, Timestamp::now())))
+    Ok(Json(AccountView::of(&state.programme(), &account, Timestamp::now())))
 }
 
 fn problem(error: &FindError) -> Problem {

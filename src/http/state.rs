@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::lane::status::LaneStatus;
 use crate::metrics::Metrics;
 use crate::programme::Programme;
+use crate::programme::current::Current;
 use crate::store::{Store, StoreError};
 use crate::types::Buckets;
 
@@ -27,7 +28,7 @@ pub struct HttpState {
 
 struct Shared {
     metrics: Metrics,
-    programme: Arc<Programme>,
+    programme: Arc<Current>,
     buckets: Buckets,
     lanes: RwLock<Lanes>,
     /// One connection, one question at a time: a slow store holds up one blocking thread and not all.
@@ -54,7 +55,7 @@ impl HttpState {
     /// The state of a worker that has no lanes yet. The store is a connection of its own.
     pub fn new(
         metrics: Metrics,
-        programme: Arc<Programme>,
+        programme: Arc<Current>,
         buckets: Buckets,
         store: Box<dyn Store + Send>,
     ) -> Self {
@@ -91,8 +92,8 @@ impl HttpState {
         &self.shared.metrics
     }
 
-    pub(super) fn programme(&self) -> &Programme {
-        &self.shared.programme
+    pub(super) fn programme(&self) -> Arc<Programme> {
+        self.shared.programme.get()
     }
 
     pub(super) fn buckets(&self) -> Buckets {

@@ -10,6 +10,7 @@ use crate::account::Account;
 use crate::lane::status::LaneStatus;
 use crate::metrics::Metrics;
 use crate::programme::Programme;
+use crate::programme::current::Current;
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey,
@@ -126,7 +127,8 @@ impl Served {
         let programme = Arc::new(Programme::parse("programme.yaml", programme).unwrap());
         let shop = Shop::new();
         let metrics = Metrics::new(&programme).unwrap();
-        let state = HttpState::new(metrics, programme, BUCKETS, Box::new(shop.clone()));
+        let state =
+            HttpState::new(metrics, Arc::new(Current::new(programme)), BUCKETS, Box::new(shop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

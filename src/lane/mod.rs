@@ -34,6 +34,7 @@ use crate::event::decode::{Decoded, Decoder};
 use crate::log::{Assigned, Log, LogError, Polled, Record};
 use crate::metrics::Metrics;
 use crate::programme::Programme;
+use crate::programme::current::Current;
 use crate::store::{OutboxKey, Store, StoreError};
 use crate::types::{Bucket, Buckets, MemberId, TopicName, TopicPartition};
 
@@ -47,6 +48,8 @@ use work::BucketWork;
 pub struct LaneSettings {
     /// The programme that decides.
     pub programme: Arc<Programme>,
+    /// Where the lane looks between two batches whether another version decides.
+    pub current: Arc<Current>,
     /// Topics that results go to.
     pub outputs: Outputs,
     /// How many buckets there are.
@@ -163,13 +166,16 @@ pub enum Turn {
     Idle,
 }
 
+fn decoder(programme: &Programme, max_record_bytes: usize) -> Decoder {
+    Decoder::new(programme.by_type.keys().cloned().collect(), &programme.currency, max_record_bytes)
+}
+
 impl<L: Log, S: Store> Lane<L, S> {
     /// A lane over a log and a store.
     pub fn new(log: L, store: S, settings: LaneSettings, metrics: Metrics, status: Arc<LaneStatus>) -> Self {
         let programme = &settings.programme;
-        let named = programme.by_type.keys().cloned().collect();
         Self {
-            decoder: Decoder::new(named, &programme.currency, settings.max_record_bytes),
+            decoder: decoder(programme, settings.max_record_bytes),
             renderer: Renderer::new(&programme.name, &programme.version),
             cache: Cache::new(settings.cached_accounts.max(1)),
             log,
@@ -211,6 +217,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     pub fn turn(&mut self) -> Result<Turn, LaneError> {
         self.status.turned();
         self.look_around();
+        self.take_up_programme();
         let began = Instant::now();
         let records = match self.log.poll(self.settings.max_events, self.settings.max_wait) {
             Ok(Polled::Records(records)) => records,
@@ -235,6 +242,19 @@ impl<L: Log, S: Store> Lane<L, S> {
             Err(Left::Failed(error)) => return Err(error),
         }
         Ok(Turn::Worked)
+    }
+
+    /// Decides by the current version of the programme from here on.
+    fn take_up_programme(&mut self) {
+        let programme = self.settings.current.get();
+        if Arc::ptr_eq(&programme, &self.settings.programme) {
+            return;
+        }
+        self.decoder = decoder(&programme, self.settings.max_record_bytes);
+        self.renderer = Renderer::new(&programme.name, &programme.version);
+        self.settings.retention.months = programme.kept_months();
+        tracing::info!(lane = %self.status.name, version = %programme.version, "decides by another version");
+        self.settings.programme = programme;
     }
 
     /// Once a second: shows the lag, and whether Kafka can be reached.

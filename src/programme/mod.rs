@@ -6,6 +6,7 @@
 
 pub mod campaign;
 pub mod condition;
+pub mod current;
 mod parse;
 pub mod warnings;
 
@@ -43,6 +44,17 @@ pub struct Programme {
     /// What pays by event type, so that an event meets only what it could match. Holds every type that is
     /// read, also those that pay nothing and only say something of the member.
     pub by_type: HashMap<EventType, Paying>,
+}
+
+impl Programme {
+    /// How many calendar months of points earned or money spent an account must keep for its tiers.
+    pub fn kept_months(&self) -> u16 {
+        match self.tiers.as_ref().map(|tiers| tiers.window) {
+            Some(Window::Months(months)) => months,
+            Some(Window::CalendarYear) => 12,
+            Some(Window::Lifetime) | None => 0,
+        }
+    }
 }
 
 /// What pays for an event type, in the order of the file.

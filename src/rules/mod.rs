@@ -108,13 +108,11 @@ fn decide(
         let origin = Origin::Rule(rule.id.clone());
         let new_day = streak::new_day(rule, account, &day, retention);
         let first = draft.entries.len();
-        let key = match rule.once_per.as_ref().map(|key| facts.text(key)).transpose() {
-            Ok(key) => key.map(|key| once_key(&rule.id, &event.member, &key)),
-            Err(facts::CannotTell) => {
-                unsure.push(Unsure::Rule(at));
-                continue;
-            }
+        let Ok(key) = rule.once_per.as_ref().map(|key| facts.text(key)).transpose() else {
+            unsure.push(Unsure::Rule(at));
+            continue;
         };
+        let key = key.map(|key| once_key(&rule.id, &event.member, &key));
         if key.as_ref().is_some_and(paid_before) {
             draft.declined(&origin, paid.points, Why::AlreadyPaid, paid.of);
         } else if paid.points == Points::ZERO {

@@ -318,6 +318,52 @@ fn http_says_how_the_worker_is_and_what_a_member_has() {
 }
 
 #[test]
+fn another_version_of_the_programme_is_taken_up_as_it_runs_and_a_broken_one_leaves_the_old_one_running() {
+    let shop = Shop::open("reload", PLAIN, 2);
+    let member = shop.member("erin");
+    let pay = |id: &str| shop.produce_keyed(&[("k".to_owned(), order(id, &member, "10.00"))]);
+    let earned =
+        |points: i64| format!(r#"accrual_points_total{{by="rule",kind="earned",rule="purchase"}} {points}"#);
+    let version = |text: &str| {
+        let version = accrual::programme::Programme::parse("programme.yaml", text).unwrap().version;
+        format!(r#"programme_version="{version}""#)
+    };
+    let worker = shop.start(&[]);
+    worker.wait_until_ready();
+    pay("o1");
+    worker.wait_for_metric(&earned(10));
+
+    // By the file alone.
+    let tripled = PLAIN.replace("points: 1, per", "points: 3, per");
+    shop.write("programme.yaml", &tripled);
+    worker.wait_for_metric(&version(&tripled));
+    pay("o2");
+    worker.wait_for_metric(&earned(40));
+
+    // A broken one, and one that accounts were not made with.
+    for wrong in [tripled.replace("earn:", "eran:"), tripled.replace("timezone: UTC", "timezone: Asia/Tokyo")]
+    {
+        shop.write("programme.yaml", &wrong);
+        worker.wait_for_metric("accrual_programme_wrong 1");
+        assert!(worker.get("/metrics").1.contains(&version(&tripled)));
+        pay(if wrong.contains("Tokyo") { "o4" } else { "o3" });
+        worker.wait_for_metric(&earned(if wrong.contains("Tokyo") { 100 } else { 70 }));
+        shop.write("programme.yaml", &tripled);
+        worker.wait_for_metric("accrual_programme_wrong 0");
+    }
+
+    // By SIGHUP.
+    shop.write("programme.yaml", PLAIN);
+    worker.hang_up();
+    worker.wait_for_metric(&version(PLAIN));
+    assert_eq!(worker.terminate(), Exit::Code(0));
+    let awards = shop.awards();
+    let versions: Vec<&str> =
+        awards.iter().map(|award| award["data"]["programme"]["version"].as_str().unwrap()).collect();
+    assert!(versions[0] != versions[1] && versions[1..].iter().all(|version| *version == versions[1]));
+}
+
+#[test]
 fn while_redis_is_away_events_wait_and_readyz_says_why() {
     let mut redis = shop::OwnRedis::start();
     let shop = Shop::open_with("redis-away", PLAIN, 2, &redis.url());

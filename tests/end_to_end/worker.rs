@@ -101,6 +101,12 @@ impl Worker {
         self.child.wait().unwrap();
     }
 
+    /// SIGHUP: it looks for another version of its programme.
+    pub fn hang_up(&self) {
+        let told = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
     /// SIGTERM, and how it ends.
     pub fn terminate(mut self) -> Exit {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();

@@ -14,6 +14,7 @@ use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
 use accrual::programme::Programme;
+use accrual::programme::current::Current;
 use accrual::store::memory::MemoryStore;
 use accrual::store::{Store, StoreError, StoreSettings};
 use accrual::types::{Buckets, TopicName, TopicPartition};
@@ -143,6 +144,7 @@ impl World {
             max_record_bytes: 10_000,
             cached_accounts: 1 + rng.below(4),
             sleep: |_| {},
+            current: Arc::new(Current::new(programme.clone())),
             programme: programme.clone(),
         };
         Self {
