@@ -186,7 +186,7 @@ impl BucketWork {
         for (_, blob) in &mut outbox {
             *blob = outbox::pack(blob);
         }
-        Some(CommitBucket { bucket: self.bucket, accounts, receipts, outbox, published })
+        Some(CommitBucket { bucket: self.bucket, accounts, receipts, outbox, published, grants: Vec::new() })
     }
 }
 
