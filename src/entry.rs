@@ -165,6 +165,8 @@ pub enum Why {
     TooLate,
     /// The rule pays once for what `once_per` says, and has paid.
     AlreadyPaid,
+    /// The campaign's budget had less left.
+    Budget,
 }
 
 impl Why {
@@ -176,6 +178,7 @@ impl Why {
             Why::BelowOnePoint => "below_one_point",
             Why::TooLate => "too_late",
             Why::AlreadyPaid => "already_paid",
+            Why::Budget => "budget",
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub accounts_cached: IntGaugeVec,
     /// Partitions that a lane owns.
     pub partitions: IntGaugeVec,
+    /// Points of a campaign's budget that were free when the worker last asked.
+    pub budget_free: IntGaugeVec,
     /// 1 while a dependency answers.
     pub dependency_up: IntGaugeVec,
 }
@@ -170,6 +172,11 @@ impl Metrics {
             rebalances: counters("accrual_rebalances_total", "Assignments that a lane received.", &["lane"])?,
             accounts_cached: gauges("accrual_accounts_cached", "Accounts in a lane's cache.", &["lane"])?,
             partitions: gauges("accrual_assigned_partitions", "Partitions that a lane owns.", &["lane"])?,
+            budget_free: gauges(
+                "accrual_budget_free_points",
+                "Points of a campaign's budget that were neither spent nor leased by a lane when this worker last leased some.",
+                &["campaign"],
+            )?,
             dependency_up: gauges(
                 "accrual_dependency_up",
                 "1 while the dependency (kafka, redis) answers a lane, else 0.",

@@ -37,6 +37,7 @@ fn rendered() -> String {
     metrics.rebalances.with_label_values(&["0"]).inc();
     metrics.accounts_cached.with_label_values(&["0"]).set(7);
     metrics.partitions.with_label_values(&["0"]).set(4);
+    metrics.budget_free.with_label_values(&["double-eleven"]).set(600);
     metrics.dependency_up.with_label_values(&["kafka", "0"]).set(1);
     metrics.render().unwrap()
 }

@@ -165,7 +165,8 @@ campaigns:
     let told = example("member.registered");
     for event in [told, example("order.paid"), example("member.signed_in"), again, next_day] {
         let event = decode(&event).unwrap();
-        let outcome = rules::apply(&programme, &mut account, &event, &retention, &|_| false).unwrap();
+        let outcome =
+            rules::apply(&programme, &mut account, &event, &retention, &rules::Outside::UNTOUCHED).unwrap();
         published.extend(outcome.applied.iter().map(|applied| renderer.change(&event, applied)));
         let json = account.to_json();
         published.push(renderer.snapshot(&account.member_id, account.version, &event.time_text, &json));

@@ -16,6 +16,8 @@
 #[path = "support/redis.rs"]
 mod support;
 
+#[path = "store_contract/budgets.rs"]
+mod budgets;
 #[path = "store_contract/ground.rs"]
 mod ground;
 #[path = "store_contract/measure.rs"]
@@ -32,40 +34,50 @@ use ground::Ground;
 /// Makes each rule a test on memory and one on Redis, and all of them one test on a cluster, which
 /// takes some seconds to start.
 macro_rules! hold {
-    ($($rule:ident),* $(,)?) => {
+    ($($file:ident::$rule:ident),* $(,)?) => {
         mod memory {
-            $(#[test] fn $rule() { super::rules::$rule(&super::Ground::memory()); })*
+            $(#[test] fn $rule() { super::$file::$rule(&super::Ground::memory()); })*
         }
         mod redis {
-            $(#[test] fn $rule() { super::rules::$rule(&super::Ground::redis()); })*
+            $(#[test] fn $rule() { super::$file::$rule(&super::Ground::redis()); })*
         }
         #[test]
         fn every_rule_holds_on_a_cluster() {
             let cluster = Ground::cluster();
-            $(eprintln!("{}", stringify!($rule)); rules::$rule(&cluster);)*
+            $(eprintln!("{}", stringify!($rule)); $file::$rule(&cluster);)*
         }
     };
 }
 
 hold! {
-    what_is_committed_is_loaded_in_the_order_asked_for,
-    a_commit_is_all_or_nothing,
-    a_stale_version_refuses_the_whole_bucket,
-    a_version_is_compared_whole_and_not_by_its_first_digits,
-    buckets_are_committed_each_by_itself,
-    an_existing_receipt_refuses,
-    receipts_of_one_bucket_are_unknown_in_another,
-    receipts_survive_one_generation_and_vanish_after_two,
-    what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses,
-    published_outbox_entries_go_even_on_refusal,
-    a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outbox_are_found,
-    the_outbox_is_listed_by_partition_read_and_cleared,
-    five_thousand_members_are_committed_and_loaded_in_one_call,
-    members_with_odd_names_are_kept_apart,
-    processed_ranges_that_touch_or_overlap_are_merged,
-    ranges_added_by_two_threads_at_once_are_all_there,
-    nothing_asked_is_nothing_answered,
-    a_store_can_be_probed,
+    rules::what_is_committed_is_loaded_in_the_order_asked_for,
+    rules::a_commit_is_all_or_nothing,
+    rules::a_stale_version_refuses_the_whole_bucket,
+    rules::a_version_is_compared_whole_and_not_by_its_first_digits,
+    rules::buckets_are_committed_each_by_itself,
+    rules::an_existing_receipt_refuses,
+    rules::receipts_of_one_bucket_are_unknown_in_another,
+    rules::receipts_survive_one_generation_and_vanish_after_two,
+    rules::what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses,
+    rules::published_outbox_entries_go_even_on_refusal,
+    rules::a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outbox_are_found,
+    rules::the_outbox_is_listed_by_partition_read_and_cleared,
+    rules::five_thousand_members_are_committed_and_loaded_in_one_call,
+    rules::members_with_odd_names_are_kept_apart,
+    rules::processed_ranges_that_touch_or_overlap_are_merged,
+    rules::ranges_added_by_two_threads_at_once_are_all_there,
+    rules::nothing_asked_is_nothing_answered,
+    rules::a_store_can_be_probed,
+    budgets::leases_shrink_with_what_is_free_and_together_are_the_budget,
+    budgets::one_who_needs_more_than_a_share_leases_it_and_at_most_what_is_free,
+    budgets::a_budget_of_as_many_points_as_a_programme_may_name_is_counted_exactly,
+    budgets::asking_twice_by_one_name_is_leasing_once,
+    budgets::ending_a_lease_frees_what_was_not_granted_and_ending_twice_is_ending_once,
+    budgets::a_commit_that_is_refused_or_repeated_is_not_counted,
+    budgets::grants_of_several_campaigns_are_counted_each_for_itself,
+    budgets::a_lease_past_its_deadline_grants_nothing_and_what_is_published_goes_all_the_same,
+    budgets::what_a_dead_holder_did_not_grant_comes_back_after_its_lease_lapsed_and_only_that,
+    budgets::however_many_lease_grant_die_and_end_at_once_a_budget_is_never_overspent,
 }
 
 #[test]

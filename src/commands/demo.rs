@@ -22,6 +22,7 @@ use super::run::{Server, StopSignal, stop_signal};
 use super::setup::{Connections, Stores, retention};
 use super::summary::{Summary, processed};
 use crate::http::HttpState;
+use crate::lane::budgets::LeaseTimes;
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
@@ -145,6 +146,7 @@ impl Demo {
             max_wait: Duration::from_millis(20),
             max_record_bytes: 1 << 20,
             cached_accounts: 100_000,
+            leases: LeaseTimes::default(),
             sleep: std::thread::sleep,
         };
         let kafka = (0..lanes)

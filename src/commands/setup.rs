@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::account::Retention;
 use crate::config::{self, Config, Override};
+use crate::lane::budgets::LeaseTimes;
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
@@ -108,6 +109,7 @@ impl Setup {
             max_wait: batch.max_wait,
             max_record_bytes: limits.max_record_bytes,
             cached_accounts: cache.accounts / (*lanes).max(1),
+            leases: LeaseTimes::default(),
             sleep: std::thread::sleep,
         }
     }

@@ -13,10 +13,10 @@ use crate::programme::Programme;
 use crate::programme::current::Current;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    AccountWrite, CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey,
-    Store, StoreError, StoreSettings,
+    AccountWrite, CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket,
+    LoadedBucket, OffsetRange, OutboxKey, Store, StoreError, StoreSettings,
 };
-use crate::types::{Bucket, Buckets, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
 
 const BUCKETS: Buckets = Buckets(8);
 
@@ -42,6 +42,7 @@ impl Shop {
             receipts: Vec::new(),
             outbox: Vec::new(),
             published: Vec::new(),
+            grants: Vec::new(),
         };
         assert_eq!(self.store.commit(&[bucket]).unwrap(), [Committed::Written]);
     }
@@ -83,6 +84,14 @@ impl Store for Shop {
     }
 
     fn add_processed(&mut self, _: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    fn lease(&mut self, _: &LeaseRequest) -> Result<Lease, StoreError> {
+        unreachable!()
+    }
+
+    fn end_lease(&mut self, _: &CampaignId, _: LeaseId) -> Result<(), StoreError> {
         unreachable!()
     }
 

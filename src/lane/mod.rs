@@ -13,6 +13,7 @@
 //! atomic step; results and consumed offsets are published in one transaction. Whatever is delivered
 //! again finds its receipt. `work` tells the cases apart, `recovery` begins after an assignment.
 
+pub mod budgets;
 pub mod outbox;
 pub mod positions;
 mod publish;
@@ -38,6 +39,7 @@ use crate::programme::current::Current;
 use crate::store::{OutboxKey, Store, StoreError};
 use crate::types::{Bucket, Buckets, MemberId, TopicName, TopicPartition};
 
+use budgets::{LeaseTimes, Leases};
 use positions::Positions;
 use status::LaneStatus;
 use tally::Tally;
@@ -64,6 +66,8 @@ pub struct LaneSettings {
     pub max_record_bytes: usize,
     /// Accounts that this lane keeps in memory.
     pub cached_accounts: usize,
+    /// How long it holds on to parts of campaigns' budgets.
+    pub leases: LeaseTimes,
     /// Waits between two tries inside a transaction, where the group cannot be polled. A function, so
     /// that the simulation need not wait.
     pub sleep: fn(Duration),
@@ -125,6 +129,8 @@ pub struct Lane<L, S> {
     status: Arc<LaneStatus>,
     cache: Cache<MemberId, Account>,
     positions: Positions,
+    /// What it holds of campaigns' budgets.
+    leases: Leases,
     /// Outbox entries of this lane's partitions that are not published yet.
     unpublished: Vec<(Bucket, OutboxKey)>,
     /// Outbox entries that are published; they go with the next commit in their bucket.
@@ -178,6 +184,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             decoder: decoder(programme, settings.max_record_bytes),
             renderer: Renderer::new(&programme.name, &programme.version),
             cache: Cache::new(settings.cached_accounts.max(1)),
+            leases: Leases::none_of(programme),
             log,
             store,
             settings,
@@ -204,6 +211,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         }
         if result.is_ok() {
             self.save_progress();
+            self.give_leases_back();
         }
         self.log.leave();
         self.status.ended();
@@ -218,6 +226,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.status.turned();
         self.look_around();
         self.take_up_programme();
+        self.keep_leases()?;
         let began = Instant::now();
         let records = match self.log.poll(self.settings.max_events, self.settings.max_wait) {
             Ok(Polled::Records(records)) => records,
@@ -253,6 +262,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.decoder = decoder(&programme, self.settings.max_record_bytes);
         self.renderer = Renderer::new(&programme.name, &programme.version);
         self.settings.retention.months = programme.kept_months();
+        self.leases.take_up(&programme);
         tracing::info!(lane = %self.status.name, version = %programme.version, "decides by another version");
         self.settings.programme = programme;
     }
@@ -329,16 +339,22 @@ impl<L: Log, S: Store> Lane<L, S> {
     fn settle(&mut self, batch: &[Delivered]) -> Result<Vec<BucketWork>, Left> {
         let mut settled = Vec::new();
         let mut open = work::by_bucket(batch);
+        self.look_at_budgets_anew();
         while !open.is_empty() {
             let began = Instant::now();
             self.load(batch, &mut open)?;
             self.observe("load", began);
 
             let began = Instant::now();
+            let mut purse = self.leases.purse();
             for work in &mut open {
-                work.decide(batch, &self.settings, &self.renderer);
+                work.decide(batch, &self.settings, &self.renderer, &mut purse);
             }
             self.observe("decide", began);
+            if self.lease_what_is_short(&open)? {
+                open.iter_mut().for_each(BucketWork::undo);
+                continue;
+            }
 
             let began = Instant::now();
             let refused = self.commit(batch, open, &mut settled)?;

@@ -4,6 +4,7 @@
 use foldhash::{HashMap, HashMapExt};
 use std::collections::hash_map::Entry as Slot;
 
+use super::budgets::Purse;
 use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
@@ -12,11 +13,12 @@ use crate::entry::{Applied, Change, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
-use crate::rules::{self, Unsure};
+use crate::rules::{self, Draw, Outside, Unsure};
 use crate::store::{
-    AccountWrite, CommitBucket, Committed, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey, Store,
+    AccountWrite, CommitBucket, Committed, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey,
+    Store,
 };
-use crate::types::{Bucket, Coordinates, MemberId, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, MemberId, TopicPartition};
 
 /// One bucket's share of a batch.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub(super) struct BucketWork {
     verdicts: Vec<Verdict>,
     /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
     once: Vec<ReceiptKey>,
+    /// What was decided takes this of budgets.
+    draws: Vec<Draw>,
+    grants: Vec<Grant>,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,7 @@ enum Verdict {
         rendered: Vec<(Channel, Vec<u8>)>,
         unsure: Vec<Unsure>,
         once: Vec<ReceiptKey>,
+        draws: Vec<Draw>,
     },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
@@ -112,16 +118,27 @@ impl BucketWork {
             known: None,
             verdicts: Vec::new(),
             once: Vec::new(),
+            draws: Vec::new(),
+            grants: Vec::new(),
         }
     }
 
-    /// Decides every event of the bucket, in order, and evolves the accounts.
-    pub(super) fn decide(&mut self, batch: &[Delivered], settings: &LaneSettings, renderer: &Renderer) {
-        let Self { events, accounts, known, verdicts, .. } = self;
+    /// Decides every event of the bucket, in order, and evolves the accounts. What campaigns pay of their
+    /// budgets is taken out of the purse.
+    pub(super) fn decide(
+        &mut self,
+        batch: &[Delivered],
+        settings: &LaneSettings,
+        renderer: &Renderer,
+        purse: &mut Purse,
+    ) {
+        let Self { events, accounts, known, verdicts, draws: drawn, grants, .. } = self;
         // Receipts that this batch itself makes: the same event twice in one batch counts once.
         let mut fresh: HashMap<&str, Receipt> = HashMap::new();
         let mut fresh_once: Vec<ReceiptKey> = Vec::new();
         verdicts.clear();
+        drawn.clear();
+        grants.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
             let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
@@ -132,13 +149,17 @@ impl BucketWork {
                             fresh_once.contains(key)
                                 || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
                         };
-                        decide_event(event, account, settings, renderer, &paid_before)
+                        let left = |campaign: &CampaignId| purse.left(campaign);
+                        let outside = Outside { paid_before: &paid_before, left: &left };
+                        decide_event(event, account, settings, renderer, &outside)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
-            if let Verdict::Applied { once, .. } = &verdict {
+            if let Verdict::Applied { once, draws, .. } = &verdict {
                 fresh_once.extend_from_slice(once);
+                draws.iter().for_each(|draw| purse.take(draw, grants));
+                drawn.extend_from_slice(draws);
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -186,7 +207,14 @@ impl BucketWork {
         for (_, blob) in &mut outbox {
             *blob = outbox::pack(blob);
         }
-        Some(CommitBucket { bucket: self.bucket, accounts, receipts, outbox, published })
+        Some(CommitBucket {
+            bucket: self.bucket,
+            accounts,
+            receipts,
+            outbox,
+            published,
+            grants: self.grants.clone(),
+        })
     }
 }
 
@@ -201,6 +229,17 @@ impl BucketWork {
                 }
             }
         }
+    }
+
+    /// What the events wanted and took of budgets.
+    pub(super) fn draws(&self) -> &[Draw] {
+        &self.draws
+    }
+
+    /// Has the bucket decided again, from the accounts as they are stored.
+    pub(super) fn undo(&mut self) {
+        self.accounts.clear();
+        self.verdicts.clear();
     }
 
     /// The commit is done: what was written is what is published.
@@ -295,9 +334,9 @@ fn decide_event(
     account: &mut Account,
     settings: &LaneSettings,
     renderer: &Renderer,
-    paid_before: &dyn Fn(&ReceiptKey) -> bool,
+    outside: &Outside<'_>,
 ) -> Verdict {
-    match rules::apply(&settings.programme, account, event, &settings.retention, paid_before) {
+    match rules::apply(&settings.programme, account, event, &settings.retention, outside) {
         Ok(outcome) => {
             let rendered = outcome.applied.iter().map(|applied| {
                 let channel = match applied.change {
@@ -307,8 +346,8 @@ fn decide_event(
                 (channel, renderer.change(event, applied))
             });
             let rendered = rendered.collect();
-            let rules::Outcome { applied, unsure, once } = outcome;
-            Verdict::Applied { applied, rendered, unsure, once }
+            let rules::Outcome { applied, unsure, once, draws } = outcome;
+            Verdict::Applied { applied, rendered, unsure, once, draws }
         }
         Err(overflow) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
@@ -404,8 +443,18 @@ impl<L: Log, S: Store> Lane<L, S> {
                 places.push(at);
             }
         }
-        let outcomes = self.ask_store(|store| store.commit(&commits))?;
+        for commit in &commits {
+            self.leases.trying(&commit.grants);
+        }
+        let outcomes = match self.ask_store(|store| store.commit(&commits)) {
+            Ok(outcomes) => outcomes,
+            Err(left) => {
+                commits.iter().for_each(|commit| self.leases.forget(&commit.grants));
+                return Err(left);
+            }
+        };
         let mut written = vec![true; open.len()];
+        let mut expired = false;
         for ((commit, outcome), at) in commits.into_iter().zip(outcomes).zip(places) {
             self.published.remove(&commit.bucket);
             if outcome == Committed::Written {
@@ -413,8 +462,17 @@ impl<L: Log, S: Store> Lane<L, S> {
                     work.written(commit.accounts);
                 }
                 self.unpublished.extend(commit.outbox.into_iter().map(|(key, _)| (commit.bucket, key)));
-            } else if let Some(written) = written.get_mut(at) {
-                *written = false;
+            } else {
+                match outcome {
+                    Committed::LeaseExpired => {
+                        expired = true;
+                        self.leases.expired(&commit.grants);
+                    }
+                    _ => self.leases.refused(&commit.grants),
+                }
+                if let Some(written) = written.get_mut(at) {
+                    *written = false;
+                }
             }
         }
         let mut refused = Vec::new();
@@ -427,11 +485,18 @@ impl<L: Log, S: Store> Lane<L, S> {
                 }
                 settled.push(work);
             } else {
-                work.accounts.clear();
                 work.remember_once();
+                work.undo();
                 work.known = Some(Known::default());
                 refused.push(work);
             }
+        }
+        if expired {
+            // Once is a lane that stood still. Again and again are servers whose clocks differ by more than
+            // a lease lives: not to be tried as fast as may be.
+            tracing::warn!(lane = %self.status.name, "a lease of a budget was past its deadline; leasing anew");
+            let wait = self.backoff();
+            self.stay_in_group(wait)?;
         }
         Ok(refused)
     }

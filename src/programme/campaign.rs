@@ -24,8 +24,10 @@ pub struct Campaign {
     pub pays: Pays,
     /// Of the campaigns of one group only the one that pays most pays.
     pub group: Option<Box<str>>,
-    /// What it never exceeds; all of them hold.
+    /// What it never exceeds for a member; all of them hold.
     pub limits: Vec<Limit>,
+    /// What it never exceeds for all members together. It pays what is left of it.
+    pub budget: Option<Points>,
 }
 
 /// How much a campaign pays.

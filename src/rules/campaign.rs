@@ -1,4 +1,4 @@
-//! Campaigns: what they pay on top of the base, which of a group pays, and what their limits cut.
+//! Campaigns: what they pay on top of the base, which of a group pays, and what their limits and budgets cut.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use rust_decimal::Decimal;
 use super::earn::whole_points;
 use super::facts::{CannotTell, LazyFacts};
 use super::limit::{self, Cut};
-use super::{Day, Unsure};
+use super::{Day, Draw, Unsure};
 use crate::account::{Account, Retention};
-use crate::entry::Origin;
+use crate::entry::{Origin, Why};
 use crate::event::Event;
 use crate::programme::Programme;
 use crate::programme::campaign::{Campaign, Pays};
-use crate::types::{Points, PointsOverflow};
+use crate::types::{CampaignId, Points, PointsOverflow};
 
 /// A campaign that is on for the event and its member.
 pub(super) struct On<'p> {
     pub(super) campaign: &'p Campaign,
     pub(super) origin: Origin,
-    /// What it would pay without limits.
+    /// What it would pay without limits and budget.
     pub(super) points: Points,
-    /// What its limits leave of it.
+    /// What they leave of it.
     pub(super) cut: Cut,
 }
 
@@ -43,15 +43,19 @@ pub(super) struct Asked<'p, 'e> {
     pub(super) day: &'e Day,
     pub(super) base: Points,
     pub(super) retention: &'e Retention,
+    /// What is left of a campaign's budget.
+    pub(super) left: &'e dyn Fn(&CampaignId) -> Points,
 }
 
 impl<'p> Asked<'p, '_> {
     /// The campaigns that pay for the event, in the order of the file; of a group the one that pays most.
+    /// `draws` gets what each that has a budget wanted of it, also where another one of its group pays.
     pub(super) fn paying(
         &self,
         campaigns: &[usize],
         facts: &mut LazyFacts<'_>,
         unsure: &mut Vec<Unsure>,
+        draws: &mut Vec<Draw>,
     ) -> Result<Vec<On<'p>>, PointsOverflow> {
         let mut on: Vec<On<'p>> = Vec::new();
         for &at in campaigns {
@@ -69,10 +73,27 @@ impl<'p> Asked<'p, '_> {
                 continue;
             }
             let origin = Origin::Campaign(campaign.id.clone());
-            let cut = limit::cut(&campaign.limits, &origin, self.account, self.day, points, self.retention);
+            let mut cut =
+                limit::cut(&campaign.limits, &origin, self.account, self.day, points, self.retention);
+            draws.extend(self.draw(campaign, &mut cut));
             on.push(On { campaign, origin, points, cut });
         }
-        Ok(best_of_groups(on))
+        let paying = best_of_groups(on);
+        for draw in draws {
+            let pays = paying.iter().find(|on| on.campaign.id == draw.campaign);
+            draw.paid = pays.map_or(Points::ZERO, |on| on.cut.paid);
+        }
+        Ok(paying)
+    }
+
+    /// Cuts what limits left to what is left of the budget, if the campaign has one.
+    fn draw(&self, campaign: &Campaign, cut: &mut Cut) -> Option<Draw> {
+        campaign.budget?;
+        let (wanted, left) = (cut.paid, (self.left)(&campaign.id));
+        if left < wanted {
+            *cut = Cut { paid: left, why: Some(Why::Budget) };
+        }
+        Some(Draw { campaign: campaign.id.clone(), wanted, left, paid: Points::ZERO })
     }
 
     fn is_on(&self, campaign: &Campaign, facts: &mut LazyFacts<'_>) -> Result<bool, CannotTell> {
@@ -95,7 +116,7 @@ fn worth(pays: Pays, base: Points, programme: &Programme) -> Result<Points, Poin
     }
 }
 
-/// Leaves of each group the campaign that pays most after its limits; of equals the first in the file.
+/// Leaves of each group the campaign that pays most after its limits and its budget; of equals the first in the file.
 fn best_of_groups(on: Vec<On<'_>>) -> Vec<On<'_>> {
     let mut best: HashMap<&str, (Points, usize)> = HashMap::new();
     for (at, candidate) in on.iter().enumerate() {

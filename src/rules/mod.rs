@@ -16,7 +16,34 @@ use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Why};
 use crate::event::Event;
 use crate::programme::{Limit, Paying, Programme, periods};
 use crate::store::{ReceiptKey, once_key};
-use crate::types::{Points, PointsOverflow};
+use crate::types::{CampaignId, Points, PointsOverflow};
+
+/// What the rules ask of what lies outside of the account.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// Whether this was paid before, which is paid once ever.
+    pub paid_before: &'a dyn Fn(&ReceiptKey) -> bool,
+    /// What is left of a campaign's budget.
+    pub left: &'a dyn Fn(&CampaignId) -> Points,
+}
+
+impl Outside<'static> {
+    /// Nothing was paid before, and no budget comes to an end.
+    pub const UNTOUCHED: Self = Self { paid_before: &|_| false, left: &|_| Points(i64::MAX) };
+}
+
+/// What an event wanted of a campaign's budget, and what it took.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Draw {
+    /// Whose budget.
+    pub campaign: CampaignId,
+    /// What the campaign would have paid with nothing but its limits.
+    pub wanted: Points,
+    /// What was left of the budget.
+    pub left: Points,
+    /// What it paid; nothing where another one of its group paid more.
+    pub paid: Points,
+}
 
 /// What an event did to an account.
 #[derive(Debug, Default)]
@@ -27,6 +54,8 @@ pub struct Outcome {
     pub unsure: Vec<Unsure>,
     /// What was paid that is paid once ever.
     pub once: Vec<ReceiptKey>,
+    /// What was wanted and taken of budgets.
+    pub draws: Vec<Draw>,
 }
 
 /// What had a condition that could not be evaluated, by its index in the programme.
@@ -38,7 +67,7 @@ pub enum Unsure {
     Campaign(usize),
 }
 
-/// Decides an event and evolves the account by it. `paid_before` knows what was paid that is paid once ever.
+/// Decides an event and evolves the account by it.
 ///
 /// # Errors
 /// Where the points would leave their range. The account is then as it was.
@@ -47,9 +76,10 @@ pub fn apply(
     account: &mut Account,
     event: &Event,
     retention: &Retention,
-    paid_before: &dyn Fn(&ReceiptKey) -> bool,
+    outside: &Outside<'_>,
 ) -> Result<Outcome, PointsOverflow> {
-    let Decided { entries, noted, unsure, once } = decide(programme, account, event, retention, paid_before)?;
+    let Decided { entries, noted, unsure, once, draws } =
+        decide(programme, account, event, retention, outside)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
     let mut applied = Vec::with_capacity(entries.len() + 1);
@@ -60,7 +90,7 @@ pub fn apply(
     if let Some(change) = tier::due(programme, account, event.time.as_second()) {
         applied.push(evolve(account, Change::Tier(change), retention)?);
     }
-    Ok(Outcome { applied, unsure, once })
+    Ok(Outcome { applied, unsure, once, draws })
 }
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
@@ -75,6 +105,7 @@ struct Decided {
     noted: Option<Noted>,
     unsure: Vec<Unsure>,
     once: Vec<ReceiptKey>,
+    draws: Vec<Draw>,
 }
 
 /// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
@@ -84,7 +115,7 @@ fn decide(
     account: &Account,
     event: &Event,
     retention: &Retention,
-    paid_before: &dyn Fn(&ReceiptKey) -> bool,
+    outside: &Outside<'_>,
 ) -> Result<Decided, PointsOverflow> {
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
@@ -113,7 +144,7 @@ fn decide(
             continue;
         };
         let key = key.map(|key| once_key(&rule.id, &event.member, &key));
-        if key.as_ref().is_some_and(paid_before) {
+        if key.as_ref().is_some_and(outside.paid_before) {
             draft.declined(&origin, paid.points, Why::AlreadyPaid, paid.of);
         } else if paid.points == Points::ZERO {
             draft.declined(&origin, Points::ZERO, Why::BelowOnePoint, paid.of);
@@ -139,15 +170,17 @@ fn decide(
             draft.entry(EntryKind::Earned, &Origin::Tier(level.id.clone()), more, Some(base.0.into()));
         draft.entries.push(Entry { factor: Some(level.earn), ..entry });
     }
+    let mut draws = Vec::new();
     if !paying.campaigns.is_empty() {
-        let asked = campaign::Asked { programme, account, event, day: &day, base, retention };
-        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure)? {
+        let asked =
+            campaign::Asked { programme, account, event, day: &day, base, retention, left: outside.left };
+        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws)? {
             let (of, factor) = on.basis(base);
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }
     }
     let (entries, noted) = draft.with_note(note(event));
-    Ok(Decided { entries, noted, unsure, once })
+    Ok(Decided { entries, noted, unsure, once, draws })
 }
 
 /// What the conditions of later events may ask of this one.
@@ -193,7 +226,7 @@ impl Draft {
         Self { at: day.at, day: day.date, event: event.id.to_string().into(), index: 0, entries: Vec::new() }
     }
 
-    /// What limits left of points as an entry, and what they cut as another.
+    /// What limits and a budget left of points as an entry, and what they cut as another.
     fn pay(
         &mut self,
         by: &Origin,

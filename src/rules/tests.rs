@@ -62,7 +62,7 @@ fn tier_changes(outcome: &Outcome) -> Vec<(String, String)> {
 }
 
 fn run(programme: &Programme, account: &mut Account, event: &Event) -> Outcome {
-    apply(programme, account, event, &KEEPS, &|_| false).unwrap()
+    apply(programme, account, event, &KEEPS, &Outside::UNTOUCHED).unwrap()
 }
 
 #[test]
@@ -197,7 +197,8 @@ fn points_that_would_overflow_leave_the_account_as_it_was() {
     let mut account = Account { available: Points(i64::MAX - 10), ..Account::new("m".into()) };
     let before = account.clone();
     let order = order(&programme, "a", "2026-11-22T10:00:00Z", "11");
-    assert_eq!(apply(&programme, &mut account, &order, &KEEPS, &|_| false).unwrap_err(), PointsOverflow);
+    let outcome = apply(&programme, &mut account, &order, &KEEPS, &Outside::UNTOUCHED);
+    assert_eq!(outcome.unwrap_err(), PointsOverflow);
     assert_eq!(account, before);
 }
 
@@ -497,11 +498,54 @@ fn what_is_paid_once_per_key_is_paid_once_ever_and_the_repeat_is_told_why() {
     ] {
         let event = event(&programme, id, "survey.completed", "2026-11-22T10:00:00Z", survey);
         let paid = |key: &ReceiptKey| paid_before.contains(key);
-        let outcome = apply(&programme, &mut account, &event, &KEEPS, &paid).unwrap();
+        let outside = Outside { paid_before: &paid, ..Outside::UNTOUCHED };
+        let outcome = apply(&programme, &mut account, &event, &KEEPS, &outside).unwrap();
         let entry = entries(&outcome).into_iter().next();
         assert_eq!(entry.as_ref().map(|entry| entry.1), points, "{id}");
         assert_eq!(entry.and_then(|entry| entry.3), why, "{id}");
         paid_before.extend(outcome.once);
     }
     assert_eq!(paid_before[0].as_ref(), "o survey 1:m autumn");
+}
+
+#[test]
+fn a_campaign_pays_what_its_budget_has_left_and_says_what_it_wanted() {
+    let programme = with_campaigns(
+        PURCHASE,
+        "  - {id: double, on: order.paid, multiply: 2, limit: {points: 80, per: day}, budget: {points: 1000}}\n  - {id: thanks, on: order.paid, add: 5}\n",
+    );
+    let declined = |points, why| ("double".to_owned(), 0, points, Some(why));
+    for (left, expected, paid_of_it) in [
+        (1000, vec![paid("purchase", 100), paid("double", 80), declined(20, Why::LimitPoints)], 80),
+        (80, vec![paid("purchase", 100), paid("double", 80), declined(20, Why::LimitPoints)], 80),
+        (79, vec![paid("purchase", 100), paid("double", 79), declined(21, Why::Budget)], 79),
+        (0, vec![paid("purchase", 100), declined(100, Why::Budget)], 0),
+    ] {
+        let outside = Outside { left: &|_| Points(left), ..Outside::UNTOUCHED };
+        let mut account = Account::new("m".into());
+        let order = order(&programme, "o", "2026-11-22T10:00:00Z", "100");
+        let outcome = apply(&programme, &mut account, &order, &KEEPS, &outside).unwrap();
+        assert_eq!(entries(&outcome), [expected, vec![paid("thanks", 5)]].concat(), "{left} left");
+        let (wanted, left, paid) = (Points(80), Points(left), Points(paid_of_it));
+        assert_eq!(outcome.draws, [Draw { campaign: "double".into(), wanted, left, paid }]);
+    }
+}
+
+#[test]
+fn of_a_group_the_one_that_pays_most_of_what_budgets_have_left_pays_and_the_others_take_nothing() {
+    let programme = with_campaigns(
+        PURCHASE,
+        "  - {id: big, on: order.paid, add: 50, group: g, budget: {points: 9}}\n  - {id: small, on: order.paid, add: 40, group: g, budget: {points: 9}}\n",
+    );
+    for (left, winner, paid_by) in [([50, 40], "big", 50), ([39, 40], "small", 40), ([39, 20], "big", 39)] {
+        let of = |campaign: &CampaignId| Points(left[usize::from(campaign.as_str() == "small")]);
+        let outside = Outside { left: &of, ..Outside::UNTOUCHED };
+        let mut account = Account::new("m".into());
+        let order = order(&programme, "o", "2026-11-22T10:00:00Z", "1");
+        let outcome = apply(&programme, &mut account, &order, &KEEPS, &outside).unwrap();
+        assert_eq!(entries(&outcome)[1], paid(winner, paid_by), "{left:?}");
+        let taken: Vec<i64> = outcome.draws.iter().map(|draw| draw.paid.0).collect();
+        assert_eq!(taken, if winner == "big" { [paid_by, 0] } else { [0, paid_by] }, "{left:?}");
+        assert!(outcome.draws.iter().map(|draw| draw.wanted.0).eq([50, 40]), "both say what they wanted");
+    }
 }

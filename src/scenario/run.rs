@@ -13,10 +13,10 @@ use crate::event::decode::{Decoded, Decoder};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::Record;
 use crate::programme::Programme;
-use crate::rules;
+use crate::rules::{self, Outside};
 use crate::spelling;
 use crate::store::ReceiptKey;
-use crate::types::{Coordinates, EventType, MemberId};
+use crate::types::{CampaignId, Coordinates, EventType, MemberId, Points};
 use crate::yaml::MAX_BYTES;
 
 /// Runs scenarios under one programme.
@@ -41,6 +41,8 @@ enum Came {
 struct World {
     accounts: BTreeMap<MemberId, Account>,
     receipts: Receipts,
+    /// What was taken of budgets.
+    spent: BTreeMap<CampaignId, Points>,
     latest: Timestamp,
 }
 
@@ -89,15 +91,29 @@ impl<'p> Runner<'p> {
     fn count(&self, event: &Event, number: usize, world: &mut World) -> Came {
         let member = &event.member;
         let account = world.accounts.entry(member.clone()).or_insert_with(|| Account::new(member.clone()));
-        let receipts = &world.receipts;
+        let (receipts, spent) = (&world.receipts, &world.spent);
         let paid_before = |key: &ReceiptKey| receipts.has(key);
-        match rules::apply(self.programme, account, event, &self.retention, &paid_before) {
+        let left = |campaign: &CampaignId| self.left(campaign, spent);
+        let outside = Outside { paid_before: &paid_before, left: &left };
+        match rules::apply(self.programme, account, event, &self.retention, &outside) {
             Ok(outcome) => {
+                for draw in outcome.draws {
+                    let spent = world.spent.entry(draw.campaign).or_default();
+                    *spent = Points(spent.0.saturating_add(draw.paid.0));
+                }
                 world.receipts.keep(event, &outcome.once, number);
                 Came::Counted(outcome.applied.iter().filter_map(Line::came).collect())
             }
             Err(overflow) => Came::Refused(Rejected::new(Reason::PointsOverflow, overflow.to_string())),
         }
+    }
+
+    /// What is left of a campaign's budget.
+    fn left(&self, campaign: &CampaignId, spent: &BTreeMap<CampaignId, Points>) -> Points {
+        let with_budget = self.programme.campaigns.iter().find(|with_budget| with_budget.id == *campaign);
+        let budget = with_budget.and_then(|campaign| campaign.budget).unwrap_or_default();
+        let spent = spent.get(campaign).copied().unwrap_or_default();
+        Points(budget.0.saturating_sub(spent.0).max(0))
     }
 
     /// The step as upstream would send it. What a worker needs and a scenario seldom cares for is

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use super::budget::portion;
 use super::{
-    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt,
-    ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version, never_expires, window_seconds,
+    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
+    OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version,
+    never_expires, window_seconds,
 };
-use crate::types::{Bucket, Buckets, MemberId, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
 
 /// A map that is hashed fast; its order is never looked at.
 type FastMap<K, V> = HashMap<K, V, RandomState>;
@@ -28,6 +30,7 @@ struct State {
     clock: Clock,
     buckets: BTreeMap<Bucket, BucketState>,
     sources: BTreeMap<TopicPartition, Vec<OffsetRange>>,
+    budgets: BTreeMap<CampaignId, Budget>,
     deployment: Option<Deployment>,
 }
 
@@ -50,6 +53,24 @@ struct BucketState {
     /// Receipts that never expire.
     forever: FastMap<ReceiptKey, Receipt>,
     outbox: BTreeMap<OutboxKey, Vec<u8>>,
+    /// Points granted out of leases that have not ended.
+    granted: BTreeMap<(CampaignId, LeaseId), i64>,
+}
+
+/// What became of a budget.
+#[derive(Default, Debug)]
+struct Budget {
+    /// Points granted out of leases that ended.
+    settled: i64,
+    leases: BTreeMap<LeaseId, Leased>,
+}
+
+/// A lease; its times in milliseconds by the store's clock.
+#[derive(Clone, Copy, Debug)]
+struct Leased {
+    points: Points,
+    deadline: u64,
+    lapses: u64,
 }
 
 impl BucketState {
@@ -82,7 +103,7 @@ impl BucketState {
         }
     }
 
-    fn commit(&mut self, wanted: &CommitBucket) -> Committed {
+    fn commit(&mut self, wanted: &CommitBucket, now: u64) -> Committed {
         for key in &wanted.published {
             self.outbox.remove(key);
         }
@@ -92,6 +113,12 @@ impl BucketState {
             .any(|write| !holds_version(self.accounts.get(&write.member).map(Vec::as_slice), write.expected));
         if stale || wanted.receipts.iter().any(|(key, _)| self.receipt(key).is_some()) {
             return Committed::Refused;
+        }
+        if wanted.grants.iter().any(|grant| now >= grant.deadline) {
+            return Committed::LeaseExpired;
+        }
+        for grant in &wanted.grants {
+            *self.granted.entry((grant.campaign.clone(), grant.lease)).or_default() += grant.points.0;
         }
         for write in &wanted.accounts {
             self.accounts.insert(write.member.clone(), write.json.clone());
@@ -116,6 +143,51 @@ impl State {
     fn generation(&self) -> u64 {
         self.now().as_secs() / window_seconds(&self.settings)
     }
+
+    /// The clock in milliseconds.
+    fn millis(&self) -> u64 {
+        millis(self.now())
+    }
+
+    /// Counts what was granted out of a lease as spent, and frees the rest.
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) {
+        let Some(budget) = self.budgets.get_mut(campaign) else { return };
+        if budget.leases.remove(&lease).is_none() {
+            return;
+        }
+        let of_lease = (campaign.clone(), lease);
+        for bucket in self.buckets.values_mut() {
+            budget.settled += bucket.granted.remove(&of_lease).unwrap_or_default();
+        }
+    }
+
+    fn lease(&mut self, wanted: &LeaseRequest) -> Lease {
+        let now = self.millis();
+        let budget = self.budgets.entry(wanted.campaign.clone()).or_default();
+        let has_lapsed = |(name, lease): &(&LeaseId, &Leased)| **name != wanted.lease && now > lease.lapses;
+        let lapsed: Vec<LeaseId> = budget.leases.iter().filter(has_lapsed).map(|(name, _)| *name).collect();
+        for lease in lapsed {
+            self.end_lease(&wanted.campaign, lease);
+        }
+        let budget = self.budgets.entry(wanted.campaign.clone()).or_default();
+        let leased: i64 = budget.leases.values().map(|lease| lease.points.0).sum();
+        let free = Points(wanted.budget.0.saturating_sub(budget.settled).saturating_sub(leased).max(0));
+        if let Some(mine) = budget.leases.get(&wanted.lease) {
+            return Lease { points: mine.points, deadline: mine.deadline, free };
+        }
+        let points = portion(free, wanted.needed);
+        let deadline = now.saturating_add(millis(wanted.life));
+        if points > Points::ZERO {
+            let lapses = deadline.saturating_add(millis(wanted.grace()));
+            budget.leases.insert(wanted.lease, Leased { points, deadline, lapses });
+        }
+        Lease { points, deadline, free: Points(free.0 - points.0) }
+    }
+}
+
+/// Whole milliseconds.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl MemoryStore {
@@ -130,8 +202,14 @@ impl MemoryStore {
     }
 
     fn with_clock(settings: StoreSettings, clock: Clock) -> Self {
-        let state =
-            State { settings, clock, buckets: BTreeMap::new(), sources: BTreeMap::new(), deployment: None };
+        let state = State {
+            settings,
+            clock,
+            buckets: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            deployment: None,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -189,11 +267,11 @@ impl Store for MemoryStore {
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
         let mut state = self.lock();
-        let generation = state.generation();
+        let (generation, now) = (state.generation(), state.millis());
         let commit = |wanted: &CommitBucket| {
             let bucket = state.buckets.entry(wanted.bucket).or_default();
             bucket.turn_to(generation);
-            bucket.commit(wanted)
+            bucket.commit(wanted, now)
         };
         Ok(buckets.iter().map(commit).collect())
     }
@@ -232,6 +310,15 @@ impl Store for MemoryStore {
         for (partition, range) in ranges {
             add_range(state.sources.entry(partition.clone()).or_default(), *range);
         }
+        Ok(())
+    }
+
+    fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
+        Ok(self.lock().lease(wanted))
+    }
+
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
+        self.lock().end_lease(campaign, lease);
         Ok(())
     }
 

@@ -4,12 +4,15 @@
 //! A [`Store`] promises one thing above all: [`Store::commit`] of a bucket is atomic. Either every
 //! account, receipt and outbox record of it is written, or none is.
 
+mod budget;
 pub mod memory;
 pub mod redis;
 
 use std::time::Duration;
 
-use crate::types::{Bucket, Coordinates, MemberId, RuleId, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, MemberId, RuleId, TopicPartition};
+
+pub use budget::{Grant, Lease, LeaseId, LeaseRequest};
 
 /// Names something that must count once: an event (`e source id`), a business key behind it
 /// (`order.paid 2:m1 4711`), or what a rule pays once ever ([`once_key`]). Unique within its bucket.
@@ -112,6 +115,8 @@ pub struct CommitBucket {
     pub outbox: Vec<(OutboxKey, Vec<u8>)>,
     /// Outbox entries that are published and can go. They go even where the commit is refused.
     pub published: Vec<OutboxKey>,
+    /// Points of budgets that the accounts were given, one for each lease.
+    pub grants: Vec<Grant>,
 }
 
 /// What became of a bucket's commit.
@@ -122,6 +127,9 @@ pub enum Committed {
     /// Nothing but the `published` clearing was done: an account had another version than expected,
     /// or a receipt existed.
     Refused,
+    /// Nothing but the `published` clearing was done: a lease that it grants out of is past its deadline.
+    /// Where both hold, it is `Refused`.
+    LeaseExpired,
 }
 
 /// Offsets `from..until` of a partition that are processed and whose results are published.
@@ -184,6 +192,13 @@ pub trait Store {
     /// atomically, so that two callers never undo each other.
     fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError>;
 
+    /// Leases points of a campaign's budget, having ended what leases of it lapsed.
+    fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError>;
+
+    /// Ends a lease: what was granted out of it is spent, the rest is free. Ending twice is ending once.
+    /// For its holder, who has no commit under way that rests on it; other leases are left to lapse.
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError>;
+
     /// Writes down what the deployment was made with, or says what it was made with before.
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError>;
 
@@ -218,6 +233,14 @@ impl<S: Store + ?Sized> Store for Box<S> {
 
     fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
         (**self).add_processed(ranges)
+    }
+
+    fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
+        (**self).lease(wanted)
+    }
+
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
+        (**self).end_lease(campaign, lease)
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {

@@ -150,6 +150,42 @@ fn a_worker_killed_again_and_again_neither_loses_nor_repeats_a_point() {
 }
 
 #[test]
+fn lanes_of_workers_that_are_killed_and_stopped_never_overspend_a_budget_and_count_every_point_of_it() {
+    const BUDGET: i64 = 30_000;
+    let redis = shop::OwnRedis::start();
+    let programme =
+        format!("{PLAIN}campaigns: [{{id: gift, on: order.paid, add: 3, budget: {{points: {BUDGET}}}}}]\n");
+    let shop = Shop::open_with("budget", &programme, 4, &redis.url());
+    let orders = 20_000;
+    let records: Vec<(String, String)> = (0..orders)
+        .map(|n| (n.to_string(), order(&format!("o{n}"), &shop.member(&format!("m{}", n % 97)), "1.00")))
+        .collect();
+    shop.produce_keyed(&records);
+    for round in 0..3_u64 {
+        // One is killed while the other goes on.
+        let (killed, stopped) = (shop.start(&["--until-idle"]), shop.start(&[]));
+        std::thread::sleep(Duration::from_millis(3_000 + 300 * round));
+        killed.kill();
+        assert_eq!(stopped.terminate(), Exit::Code(0));
+    }
+    shop.work_off();
+
+    let awards = shop.awards();
+    ledger(&awards);
+    let gifts = || awards.iter().filter(|award| award["data"]["campaign"] == "gift");
+    let sum = |field: &str| gifts().filter_map(|award| award["data"][field].as_i64()).sum::<i64>();
+    let (given, declined) = (sum("points"), sum("declined"));
+    assert_eq!(given + declined, orders * 3, "every order is given its gift or told why not");
+    assert!(gifts().all(|award| award["data"]["declined"].is_null() || award["data"]["reason"] == "budget"));
+    assert!((BUDGET / 2..=BUDGET).contains(&given), "{given}");
+
+    // What Redis says of it: of leases that ended, and of those whose holders were killed.
+    let (settled, leased, counted) = shop.budget("gift");
+    assert_eq!(settled + counted, given, "{leased} leased");
+    assert!(settled + leased <= BUDGET, "{settled} settled, {leased} leased");
+}
+
+#[test]
 fn rewinding_the_group_to_the_start_pays_nothing_twice() {
     let shop = Shop::open("rewound", PLAIN, 3);
     let records: Vec<(String, String)> = (0..2_000)

@@ -130,6 +130,27 @@ create_topics: true
         broker::read(&format!("{}.dead-letters", self.name))
     }
 
+    /// Of a budget in a Redis of the shop's own: what is settled, what leases that have not ended hold, and what was granted out
+    /// of them.
+    pub fn budget(&self, campaign: &str) -> (i64, i64, i64) {
+        let mut redis = redis::Client::open(self.redis.as_str()).unwrap().get_connection().unwrap();
+        let budget: BTreeMap<String, String> = redis.hgetall(format!("accrual:budget:{campaign}")).unwrap();
+        let (mut settled, mut leased, mut counted) = (0, 0, 0);
+        for (field, value) in budget {
+            if field == "settled" {
+                settled = value.parse().unwrap();
+            } else {
+                leased += value.split(' ').next().unwrap().parse::<i64>().unwrap();
+            }
+        }
+        let buckets: Vec<String> = redis.keys("accrual:{*}:granted").unwrap();
+        for bucket in buckets {
+            let of_bucket: BTreeMap<String, i64> = redis.hgetall(bucket).unwrap();
+            counted += of_bucket.values().sum::<i64>();
+        }
+        (settled, leased, counted)
+    }
+
     /// Accounts as they lie in Redis.
     pub fn accounts<'a>(&self, members: impl Iterator<Item = &'a String>) -> BTreeMap<String, Option<Value>> {
         let mut redis = redis::Client::open(self.redis.as_str()).unwrap().get_connection().unwrap();

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use accrual::store::Store;
+use accrual::store::{LeaseId, LeaseRequest, Store};
+use accrual::types::Points;
 use serde_json::Value;
 
 use super::traffic::Meaning;
-use super::world::{World, outputs};
+use super::world::{GIFT, LEASE, World, outputs};
 
 pub fn audit(world: &World) -> Result<(), String> {
     let topics = outputs();
@@ -34,7 +35,9 @@ pub fn audit(world: &World) -> Result<(), String> {
     }
 
     // The ledger is what a plain computation over the distinct events says.
-    let expected = expected_points(world);
+    let (expected, orders) = expected_points(world);
+    let mut gifts: BTreeMap<String, i64> = BTreeMap::new();
+    let mut declined_gifts = 0;
     let mut ledger: BTreeMap<String, i64> = BTreeMap::new();
     let mut versions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for record in changes.into_values() {
@@ -42,19 +45,40 @@ pub fn audit(world: &World) -> Result<(), String> {
         if !versions.entry(member.clone()).or_default().insert(record["data"]["version"].as_u64().unwrap()) {
             return Err(format!("two changes of one version: {record}"));
         }
-        *ledger.entry(member).or_default() += record["data"]["points"].as_i64().unwrap_or_default();
+        let points = record["data"]["points"].as_i64().unwrap_or_default();
+        if record["data"]["campaign"] == "gift" {
+            *gifts.entry(member).or_default() += points;
+            declined_gifts += record["data"]["declined"].as_i64().unwrap_or_default();
+        } else {
+            *ledger.entry(member).or_default() += points;
+        }
     }
     ledger.retain(|_, points| *points != 0);
     if ledger != expected {
         return Err(format!("the ledger says {ledger:?}, expected {expected:?}"));
     }
 
+    // Every order is given its gift or told why not, and all together no more than the budget.
+    let given: i64 = gifts.values().sum();
+    if given > world.budget || given + declined_gifts != orders * GIFT {
+        return Err(format!(
+            "{given} given of a budget of {}, {declined_gifts} declined, {orders} orders",
+            world.budget
+        ));
+    }
+    audit_budget(world, given)?;
+
     // Each account is the fold of its entries, and its versions have no gap.
     let accounts = accounts(world);
     for (member, account) in &accounts {
         let points = account["available"].as_i64().unwrap();
-        if points != expected.get(member).copied().unwrap_or_default() {
-            return Err(format!("account {member} has {points}, expected {:?}", expected.get(member)));
+        let of = |all: &BTreeMap<String, i64>| all.get(member).copied().unwrap_or_default();
+        if points != of(&expected) + of(&gifts) {
+            return Err(format!(
+                "account {member} has {points}, expected {} and {} of the budget",
+                of(&expected),
+                of(&gifts)
+            ));
         }
         let version = account["v"].as_u64().unwrap();
         let published = versions.get(member).cloned().unwrap_or_default();
@@ -167,8 +191,30 @@ fn dead_letters_are_right(world: &World, letters: &HashSet<String>) -> Result<()
     }
 }
 
-/// Points by member: whole euros of each distinct order, five a day signed in.
-fn expected_points(world: &World) -> BTreeMap<String, i64> {
+/// What the store says was spent of the budget is what was given: at once where every lane stopped cleanly,
+/// else when the leases of the dead have lapsed.
+fn audit_budget(world: &World, given: i64) -> Result<(), String> {
+    let mut store = world.store.clone();
+    if world.faults.any() {
+        store.advance(LEASE * 2);
+    }
+    let all = LeaseRequest {
+        campaign: "gift".into(),
+        budget: Points(world.budget),
+        lease: LeaseId::new_random(),
+        needed: Points(world.budget),
+        life: LEASE,
+    };
+    let free = store.lease(&all).unwrap().points.0;
+    if free + given != world.budget {
+        return Err(format!("{free} free and {given} given of a budget of {}", world.budget));
+    }
+    Ok(())
+}
+
+/// Points by member, whole euros of each distinct order and five a day signed in; and how many distinct orders
+/// there are.
+fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     let mut orders: HashMap<&String, (&String, u64)> = HashMap::new();
     let mut days: HashSet<(&String, u32)> = HashSet::new();
     for sent in &world.sent {
@@ -183,13 +229,14 @@ fn expected_points(world: &World) -> BTreeMap<String, i64> {
         }
     }
     let mut points: BTreeMap<String, i64> = BTreeMap::new();
+    let distinct_orders = orders.len() as i64;
     for (member, amount) in orders.into_values() {
         *points.entry(member.clone()).or_default() += amount as i64;
     }
     for (member, _) in days {
         *points.entry(member.clone()).or_default() += 5;
     }
-    points
+    (points, distinct_orders)
 }
 
 fn accounts(world: &World) -> BTreeMap<String, Value> {

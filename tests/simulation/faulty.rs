@@ -8,9 +8,10 @@ use accrual::log::memory::MemoryLog;
 use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{
-    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
+    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
+    OutboxKey, Store, StoreError,
 };
-use accrual::types::{Bucket, TopicPartition};
+use accrual::types::{Bucket, CampaignId, TopicPartition};
 
 /// What the scheduler makes of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +128,14 @@ impl Store for FaultyStore {
 
     fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError> {
         self.gate.store("add processed", || self.inner.add_processed(ranges))
+    }
+
+    fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
+        self.gate.store("lease", || self.inner.lease(wanted))
+    }
+
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
+        self.gate.store("end lease", || self.inner.end_lease(campaign, lease))
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {

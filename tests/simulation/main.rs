@@ -54,17 +54,21 @@ fn without_faults_every_event_counts_once() {
 
 #[test]
 fn a_crash_before_or_after_any_step_neither_loses_nor_repeats_anything() {
-    run("crashes", Faults { crash: 40, ..Faults::default() }, 300);
+    run("crashes", Faults { crash: 40, time: 15, ..Faults::default() }, 300);
 }
 
 #[test]
 fn two_lanes_on_one_member_with_crashes_and_rebalances_count_once() {
-    run("rebalances", Faults { crash: 15, rebalance: 30, zombie: 15, ..Faults::default() }, 300);
+    run("rebalances", Faults { crash: 15, rebalance: 30, zombie: 15, time: 15, ..Faults::default() }, 300);
 }
 
 #[test]
 fn lost_replies_of_the_store_and_of_a_commit_count_once() {
-    run("lost replies", Faults { lost_reply: 60, crash: 10, rebalance: 5, ..Faults::default() }, 300);
+    run(
+        "lost replies",
+        Faults { lost_reply: 60, crash: 10, rebalance: 5, time: 15, ..Faults::default() },
+        300,
+    );
 }
 
 #[test]
@@ -73,11 +77,20 @@ fn rewinding_the_group_to_the_start_pays_nothing_twice_also_beyond_the_dedupe_wi
 }
 
 #[test]
+fn lanes_that_stand_still_past_their_lease_or_die_neither_overspend_a_budget_nor_lose_of_it() {
+    run("leases", Faults { crash: 15, zombie: 25, lost_reply: 10, time: 60, ..Faults::default() }, 300);
+}
+
+#[test]
 fn all_faults_at_once_count_once() {
-    run("all", Faults { crash: 20, rebalance: 20, zombie: 10, lost_reply: 30, ..Faults::default() }, 300);
+    run(
+        "all",
+        Faults { crash: 20, rebalance: 20, zombie: 10, lost_reply: 30, time: 20, ..Faults::default() },
+        300,
+    );
 }
 
 #[test]
 fn offsets_moved_by_an_operator_after_a_crash_publish_at_most_one_batch_a_lane_again() {
-    run("moves", Faults { moves: 2, ..Faults::default() }, 150);
+    run("moves", Faults { moves: 2, time: 20, ..Faults::default() }, 150);
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use accrual::account::Retention;
+use accrual::lane::budgets::LeaseTimes;
 use accrual::lane::status::LaneStatus;
 use accrual::lane::{Lane, LaneError, LaneSettings, Outputs};
 use accrual::log::LogError;
@@ -31,6 +32,8 @@ pub struct Faults {
     /// A lane stands still while the group goes on without it.
     pub zombie: u32,
     pub lost_reply: u32,
+    /// Time passes, enough for a lease to come to its deadline after a few times.
+    pub time: u32,
     /// After all is processed the group is rewound to the start, and once more beyond the window.
     pub rewind: bool,
     /// Every lane dies at once and an operator moves the offsets, back or forth, before the next start.
@@ -55,8 +58,10 @@ pub struct World {
     published: Vec<(TopicPartition, i64)>,
     /// Faults come up to this step.
     faulty_until: usize,
+    /// Of the campaign `gift`.
+    pub budget: i64,
+    pub faults: Faults,
     rng: Rng,
-    faults: Faults,
     settings: LaneSettings,
     metrics: Metrics,
     lanes: BTreeMap<usize, Running>,
@@ -93,6 +98,10 @@ struct Running {
 /// Far more than any seed needs, with every fault.
 const MOST_STEPS: usize = 20_000;
 const WINDOW: Duration = Duration::from_hours(1);
+/// How long a lease of the budget lives.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// What every order is given more, while the budget lasts.
+pub const GIFT: i64 = 7;
 
 pub fn inputs() -> TopicName {
     "orders".into()
@@ -107,7 +116,8 @@ pub fn outputs() -> Outputs {
     }
 }
 
-/// One whose points do not depend on the order of events, so that the auditor can say them exactly.
+/// One whose points do not depend on the order of events, so that the auditor can say them exactly; but for
+/// the gift's budget, of which it can say how much all orders together are given.
 const PROGRAMME: &str = "
 programme: simulated
 timezone: UTC
@@ -133,7 +143,12 @@ impl World {
             let offset = broker.produce(&partition, None, record.payload.clone().into_bytes());
             record.at = format!("{}/{offset}", partition.partition);
         }
-        let programme = Arc::new(Programme::parse("programme", PROGRAMME).unwrap());
+        // Too little for all orders, or more than enough.
+        let budget = 1 + rng.below(700) as i64;
+        let programme = format!(
+            "{PROGRAMME}campaigns: [{{id: gift, on: order.paid, add: {GIFT}, budget: {{points: {budget}}}}}]\n"
+        );
+        let programme = Arc::new(Programme::parse("programme", &programme).unwrap());
         let buckets = 1 + rng.below(3) as u16;
         let settings = LaneSettings {
             outputs: outputs(),
@@ -143,6 +158,7 @@ impl World {
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 1 + rng.below(4),
+            leases: LeaseTimes { life: LEASE, pause: Duration::ZERO },
             sleep: |_| {},
             current: Arc::new(Current::new(programme.clone())),
             programme: programme.clone(),
@@ -158,6 +174,7 @@ impl World {
             published: Vec::new(),
             faulty_until: 0,
             metrics: Metrics::new(&programme).expect("series are named once"),
+            budget,
             rng,
             faults,
             settings,
@@ -284,6 +301,10 @@ impl World {
                 self.trace.push("  the group is rebalanced".to_owned());
                 self.faults_met += 1;
                 self.broker.rebalance(&inputs());
+            }
+            if self.rng.chance(self.faults.time) {
+                self.trace.push("  time passes".to_owned());
+                self.store.advance(LEASE * 2 / 3);
             }
             if self.rng.chance(self.faults.zombie) {
                 self.trace.push(format!("  lane {lane} stands still and is given up by the group"));

@@ -36,6 +36,7 @@ fn measure(members: usize, receipts: usize) {
         receipts: seen.clone(),
         outbox: vec![],
         published: vec![],
+        grants: vec![],
     };
     store.commit(&(0..BUCKETS).map(warm).collect::<Vec<_>>()).unwrap();
 
@@ -67,6 +68,7 @@ fn measure(members: usize, receipts: usize) {
                 .collect(),
             outbox: vec![(key.clone(), vec![b'x'; members * 300])],
             published: published.iter().cloned().collect(),
+            grants: vec![],
         };
         let wanted: Vec<CommitBucket> = (0..BUCKETS).map(bucket).collect();
         let called = Instant::now();

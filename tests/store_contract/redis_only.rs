@@ -4,9 +4,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accrual::store::redis::RedisStore;
 use accrual::store::{
-    CommitBucket, Committed, Deployment, LoadBucket, OffsetRange, Store, StoreError, StoreSettings,
+    CommitBucket, Committed, Deployment, Grant, LeaseId, LeaseRequest, LoadBucket, OffsetRange, Store,
+    StoreError, StoreSettings,
 };
-use accrual::types::{Bucket, TopicPartition};
+use accrual::types::{Bucket, CampaignId, Points, TopicPartition};
 
 use crate::ground::{BUCKETS, MONTH, account, load, outbox_key, receipt, text, write};
 use crate::support::{RedisCluster, RedisServer};
@@ -30,6 +31,7 @@ fn commit(member: &str, expected: u64) -> [CommitBucket; 1] {
         receipts: vec![(format!("e {member} {expected}").into(), receipt(&partition(), offset))],
         outbox: vec![(outbox_key(&partition(), offset, offset), b"x".to_vec())],
         published: vec![outbox_key(&partition(), offset - 1, offset - 1)],
+        grants: vec![],
     }]
 }
 
@@ -300,6 +302,48 @@ fn a_hash_of_receipts_expires_an_hour_after_it_is_last_looked_at() {
     let left = text(&server.command(&["TTL", &format!("accrual:{{3}}:receipts:{generation}")])).unwrap();
     let expected = (generation + 2) * MONTH.as_secs() + 3600 - now;
     assert!(left.parse::<u64>().unwrap().abs_diff(expected) < 30, "{left} s left");
+}
+
+#[test]
+fn whoever_leases_next_finishes_the_ending_of_a_lease_that_was_left_half_way() {
+    let server = RedisServer::start();
+    let mut store = open(&server.url());
+    let campaign = CampaignId::from("gift");
+    let wanted = |needed| LeaseRequest {
+        campaign: campaign.clone(),
+        budget: Points(100),
+        lease: LeaseId::new_random(),
+        needed: Points(needed),
+        life: Duration::from_mins(1),
+    };
+    let asked = wanted(40);
+    let lease = store.lease(&asked).unwrap();
+    let mut grants = commit("ann", 0);
+    grants[0].grants = vec![Grant {
+        campaign: campaign.clone(),
+        lease: asked.lease,
+        points: Points(30),
+        deadline: lease.deadline,
+    }];
+    assert_eq!(store.commit(&grants).unwrap(), [Committed::Written]);
+    let (budget, granted, id) = ("accrual:budget:gift", "accrual:{3}:granted", asked.lease.to_string());
+    let field = format!("gift/{id}");
+    assert_eq!(text(&server.command(&["HGET", granted, &field])), Some("30".into()));
+
+    // As it stands when its holder died after it was settled: the counts are still in the buckets.
+    server.command(&["HINCRBY", budget, "settled", "30"]);
+    server.command(&["HSET", budget, &id, "ended"]);
+    let rest = wanted(100);
+    assert_eq!(store.lease(&rest).unwrap().points, Points(70), "counted once");
+    assert_eq!(text(&server.command(&["EXISTS", granted])), Some("0".into()));
+    assert_eq!(text(&server.command(&["HLEN", budget])), Some("2".into()), "`settled` and the new lease");
+
+    // And when all but the mark was removed.
+    store.end_lease(&campaign, rest.lease).unwrap();
+    server.command(&["HSET", budget, &id, "ended"]);
+    store.end_lease(&campaign, asked.lease).unwrap();
+    assert_eq!(text(&server.command(&["HLEN", budget])), Some("1".into()));
+    assert_eq!(store.lease(&wanted(100)).unwrap().points, Points(70));
 }
 
 #[test]

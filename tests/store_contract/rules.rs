@@ -13,7 +13,14 @@ const BUCKET: Bucket = Bucket(3);
 
 /// A commit of nothing, to be filled.
 fn commit(bucket: Bucket) -> CommitBucket {
-    CommitBucket { bucket, accounts: vec![], receipts: vec![], outbox: vec![], published: vec![] }
+    CommitBucket {
+        bucket,
+        accounts: vec![],
+        receipts: vec![],
+        outbox: vec![],
+        published: vec![],
+        grants: vec![],
+    }
 }
 
 fn commit_one(store: &mut dyn Store, wanted: &CommitBucket) -> Committed {

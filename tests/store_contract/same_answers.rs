@@ -156,6 +156,7 @@ fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
             receipts: receipts.into_iter().map(|(key, (p, offset))| (key, receipt(&p, offset))).collect(),
             outbox: outbox.into_iter().collect(),
             published,
+            grants: vec![],
         },
     )
 }

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use super::ids::{self, Ids};
 use super::limits::points;
-use super::{bounded, conditions, limits, not_yet};
+use super::{bounded, conditions, limits};
 use crate::programme::Each;
 use crate::programme::campaign::{Campaign, Days, During, Pays};
 use crate::programme::condition::Scope;
@@ -59,12 +59,13 @@ fn campaign(value: &Value<'_>, ids: &mut Ids, zone: &TimeZone) -> Option<Campaig
         None => Some(None),
     };
     let limits = limits::read(&map);
-    if let Some((value, place)) = map.get("budget").zip(map.key_place("budget")) {
-        if let Some(budget) = value.map(&["points"]) {
-            budget.required("points").map(|value| points(&value));
-        }
-        not_yet::refuse("campaign.budget", place, value.collector());
-    }
+    let budget = match map.get("budget") {
+        Some(value) => value
+            .map(&["points"])
+            .and_then(|budget| budget.required("points").and_then(|value| points(&value)))
+            .map(Some),
+        None => Some(None),
+    };
     Some(Campaign {
         id: CampaignId::from(id?),
         on: on?,
@@ -74,6 +75,7 @@ fn campaign(value: &Value<'_>, ids: &mut Ids, zone: &TimeZone) -> Option<Campaig
         pays: pays?,
         group: group?,
         limits: limits?,
+        budget: budget?,
     })
 }
 

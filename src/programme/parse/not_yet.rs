@@ -17,7 +17,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("rule.give", "`give`"),
     ("rule.hold", "`hold`"),
     ("rule.expire", "`expire`"),
-    ("campaign.budget", "`budget`"),
     ("redemption", "`redemption`"),
 ];
 

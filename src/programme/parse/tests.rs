@@ -143,9 +143,6 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
                 })
                 .take(1)
                 .collect(),
-            "campaign.budget" => {
-                with("campaigns: [{id: a, on: order.paid, multiply: 2, budget: {points: 5}}]")
-            }
             "redemption" => with("redemption: {rate: {points: 100, worth: 1.00}}"),
             other => panic!("no example of {other}"),
         };

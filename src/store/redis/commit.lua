@@ -2,9 +2,11 @@
 -- that are published go.
 --
 -- KEYS  the outbox; with receipts: the hashes of the generation before the claimed one, of the claimed
---       one and of the one after, and the hash of receipts that never expire; then the accounts
+--       one and of the one after, and the hash of receipts that never expire; with grants: the hash of
+--       what was granted out of leases; then the accounts
 -- ARGV  seconds a generation, the generation claimed, and how many there are of published entries,
---       receipts, outbox entries and receipts that never expire; then
+--       receipts, outbox entries, receipts that never expire and grants; then
+--       grants      each lease's field, the points, and the lease's deadline in milliseconds since 1970
 --       published   each entry's field
 --       receipts    each key, and after all keys each value
 --       forever     the same of receipts that never expire; only where there are receipts
@@ -12,14 +14,15 @@
 --       accounts    for each of KEYS: the first bytes of the version expected ('' for no account)
 --                   and the new account
 --
--- Returns 1 if it is written, 0 if it is refused, {'generation', g} if g should have been claimed
--- and nothing was done.
+-- Returns 1 if it is written, 0 if it is refused, 2 if it is refused only because a lease is past its
+-- deadline, {'generation', g} if g should have been claimed and nothing was done.
 local call = redis.call
 local outbox = KEYS[1]
 local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local n_published, n_receipts, n_outbox = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local n_forever = tonumber(ARGV[6])
-local published = 7
+local n_forever, n_grants = tonumber(ARGV[6]), tonumber(ARGV[7])
+local grants = 8
+local published = grants + 3 * n_grants
 local receipts = published + n_published
 local values = receipts + n_receipts
 local forever = values + n_receipts
@@ -78,6 +81,28 @@ local function refused()
     or any(KEYS[5], forever, forever_values)
 end
 
+local granted
+if n_grants > 0 then
+  account = account + 1
+  granted = KEYS[account]
+end
+
+-- Whether a lease is past its deadline. It may be reclaimed some time after that, so nothing that is
+-- granted later may count.
+local function expired()
+  if n_grants == 0 then
+    return false
+  end
+  local time = call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  for i = grants, published - 1, 3 do
+    if now >= tonumber(ARGV[i + 2]) then
+      return true
+    end
+  end
+  return false
+end
+
 local function clear_published()
   for from = published, receipts - 1, CHUNK do
     call('HDEL', outbox, unpack(ARGV, from, math.min(from + CHUNK, receipts) - 1))
@@ -89,9 +114,20 @@ end
 -- a full server refuses: once a script has written something, here by clearing, Redis lets it go on beyond
 -- its memory.
 call('HLEN', outbox)
+if granted then
+  call('HLEN', granted)
+end
 if refused() then
   clear_published()
   return 0
+end
+if expired() then
+  clear_published()
+  return 2
+end
+
+for i = grants, published - 1, 3 do
+  call('HINCRBY', granted, ARGV[i], ARGV[i + 1])
 end
 
 -- One MSET costs a tenth less of the whole than a SET for each account.

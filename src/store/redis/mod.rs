@@ -5,6 +5,7 @@
 //! it is first used and again after an error that puts the connection in doubt; it never repeats a
 //! command whose outcome is unknown, because only the caller knows what that means.
 
+mod budgets;
 mod connection;
 mod reply;
 mod requests;
@@ -22,10 +23,10 @@ use self::reply::Claimed;
 use self::requests::{BucketKeys, Claim, Scripts};
 use self::target::Target;
 use super::{
-    CommitBucket, Committed, Deployment, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
-    StoreSettings, window_seconds,
+    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
+    OutboxKey, Store, StoreError, StoreSettings, window_seconds,
 };
-use crate::types::{Bucket, Buckets, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, TopicPartition};
 
 const SOURCES: &str = "accrual:sources";
 const DEPLOYMENT: &str = "accrual:deployment";
@@ -225,6 +226,14 @@ impl Store for RedisStore {
             self.connection.ask(request)?;
         }
         Ok(())
+    }
+
+    fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
+        self.lease_points(wanted)
+    }
+
+    fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
+        self.end(campaign, &lease.to_string())
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {

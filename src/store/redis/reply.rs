@@ -2,8 +2,9 @@
 
 use redis::Value;
 
-use crate::store::{Committed, LoadedBucket, OffsetRange, OutboxKey, Receipt, StoreError};
-use crate::types::Coordinates;
+use super::budgets::Leased;
+use crate::store::{Committed, Lease, LoadedBucket, OffsetRange, OutboxKey, Receipt, StoreError};
+use crate::types::{Coordinates, Points};
 
 /// What a script that claims a generation of receipts answered.
 pub(super) enum Claimed<T> {
@@ -34,8 +35,35 @@ pub(super) fn committed(answer: Value) -> Result<Committed, StoreError> {
     match answer {
         Value::Int(1) => Ok(Committed::Written),
         Value::Int(0) => Ok(Committed::Refused),
+        Value::Int(2) => Ok(Committed::LeaseExpired),
         _ => Err(unexpected("a commit's outcome")),
     }
+}
+
+/// What `lease.lua` returns.
+pub(super) fn leased(answer: Value) -> Result<Leased, StoreError> {
+    match array(answer)?.as_slice() {
+        [Value::Int(points), Value::Int(deadline), Value::Int(free)] => {
+            let deadline = u64::try_from(*deadline).map_err(|_| unexpected("a deadline"))?;
+            Ok(Leased::Done(Lease { points: Points(*points), deadline, free: Points(*free) }))
+        }
+        [Value::BulkString(word), lapsed @ ..] if word == b"lapsed" => {
+            texts(Value::Array(lapsed.to_vec())).map(Leased::Lapsed)
+        }
+        _ => Err(unexpected("a lease")),
+    }
+}
+
+/// Points that a bucket granted, of a lease that it knows or not.
+pub(super) fn points(answer: Value) -> Result<Points, StoreError> {
+    let Some(text) = optional_text(answer)? else { return Ok(Points::ZERO) };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+    number.map(Points).ok_or_else(foreign_points)
+}
+
+/// Counts of points that accrual has not written.
+pub(super) fn foreign_points() -> StoreError {
+    foreign("accrual:{…}:granted", "a number out of range")
 }
 
 /// What `load.lua` returns when it did its work.

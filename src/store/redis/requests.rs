@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, Script};
 
+use super::budgets::granted_field;
 use super::connection::Request;
 use super::reply::receipt_text;
 use crate::store::{CommitBucket, LoadBucket, never_expires};
@@ -16,6 +17,8 @@ pub(super) struct Scripts {
     pub(super) load: Arc<Script>,
     pub(super) add_processed: Arc<Script>,
     pub(super) check_deployment: Arc<Script>,
+    pub(super) lease: Arc<Script>,
+    pub(super) settle: Arc<Script>,
 }
 
 impl Scripts {
@@ -26,6 +29,8 @@ impl Scripts {
             load: script(concat!(include_str!("generation.lua"), include_str!("load.lua"))),
             add_processed: script(include_str!("add_processed.lua")),
             check_deployment: script(include_str!("check_deployment.lua")),
+            lease: script(include_str!("lease.lua")),
+            settle: script(include_str!("settle.lua")),
         }
     }
 }
@@ -56,6 +61,10 @@ impl BucketKeys {
 
     pub(super) fn outbox(&mut self) -> &str {
         self.with(format_args!("outbox"))
+    }
+
+    pub(super) fn granted(&mut self) -> &str {
+        self.with(format_args!("granted"))
     }
 
     pub(super) fn probe(&mut self) -> &str {
@@ -116,11 +125,15 @@ impl Scripts {
     pub(super) fn commit(&self, wanted: &CommitBucket, claim: Claim) -> Request {
         let mut keys = BucketKeys::of(wanted.bucket);
         let receipts = if wanted.receipts.is_empty() { 0 } else { RECEIPTS };
-        let mut request = Request::call(&self.commit, 1 + receipts + wanted.accounts.len());
+        let granted = usize::from(!wanted.grants.is_empty());
+        let mut request = Request::call(&self.commit, 1 + receipts + granted + wanted.accounts.len());
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
         if receipts > 0 {
             keys.add_receipts(cmd, claim);
+        }
+        if granted > 0 {
+            cmd.arg(keys.granted());
         }
         for write in &wanted.accounts {
             cmd.arg(keys.account(write.member.as_str()));
@@ -129,6 +142,11 @@ impl Scripts {
         let (forever, for_a_time): (Vec<_>, Vec<_>) =
             wanted.receipts.iter().partition(|(key, _)| never_expires(key));
         cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
+        cmd.arg(wanted.grants.len());
+        for grant in &wanted.grants {
+            cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
+            cmd.arg(grant.points.0).arg(grant.deadline);
+        }
         for key in &wanted.published {
             cmd.arg(key.to_string());
         }
