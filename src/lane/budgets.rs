@@ -19,18 +19,20 @@ use crate::types::{CampaignId, Points};
 /// How long a lane holds on to what it knows of budgets.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTimes {
-    /// How long points may be granted out of a lease. After a third of it the lane gives the lease back and,
-    /// when it needs one, takes another: so no lane sits on points for long that another one needs.
+    /// How long points may be granted out of a lease.
     pub life: Duration,
+    /// How long a lane keeps one: then it gives it back and, when it needs one, takes another. Shorter than
+    /// it lives, so that no lane sits on points for long that another one needs.
+    pub keep: Duration,
     /// How long a budget that was found to have too little is not asked again.
     pub pause: Duration,
 }
 
 impl Default for LeaseTimes {
-    /// Half a minute and a second: a dead lane's points come back within a minute, and a budget that is
+    /// Half a minute, ten seconds and a second: a dead lane's points come back within a minute, and a budget that is
     /// used up costs a call a second.
     fn default() -> Self {
-        Self { life: Duration::from_secs(30), pause: Duration::from_secs(1) }
+        Self { life: Duration::from_secs(30), keep: Duration::from_secs(10), pause: Duration::from_secs(1) }
     }
 }
 
@@ -190,7 +192,7 @@ impl Leases {
 impl<L: Log, S: Store> Lane<L, S> {
     /// Gives back leases that have grown old, and has the store end what could not be ended before.
     pub(super) fn keep_leases(&mut self) -> Result<(), LaneError> {
-        self.leases.retire_older_than(self.settings.leases.life / 3);
+        self.leases.retire_older_than(self.settings.leases.keep);
         while let Some((campaign, lease)) = self.leases.ending.last() {
             match self.store.end_lease(campaign, *lease) {
                 Ok(()) => self.leases.ending.pop(),

@@ -150,6 +150,10 @@ impl World {
         );
         let programme = Arc::new(Programme::parse("programme", &programme).unwrap());
         let buckets = 1 + rng.below(3) as u16;
+        // What goes by the lane's own clock is at once or never, so that a seed does the same every time.
+        let at_once_or_never = |at_once: bool| if at_once { Duration::ZERO } else { WINDOW };
+        let (keep, pause) = (at_once_or_never(rng.chance(300)), at_once_or_never(rng.chance(700)));
+        let leases = LeaseTimes { life: LEASE, keep, pause };
         let settings = LaneSettings {
             outputs: outputs(),
             buckets: Buckets(buckets),
@@ -158,7 +162,7 @@ impl World {
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 1 + rng.below(4),
-            leases: LeaseTimes { life: LEASE, pause: Duration::ZERO },
+            leases,
             sleep: |_| {},
             current: Arc::new(Current::new(programme.clone())),
             programme: programme.clone(),
