@@ -40,7 +40,21 @@ enum Command {
     Probe(probe::ProbeArgs),
 }
 
+/// Ends quietly where nobody reads on, as in `accrual test | head`. The standard library panics where other
+/// programs end by SIGPIPE; the exit code is that of theirs.
+fn end_where_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            std::process::exit(128 + 13);
+        }
+        usual(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_where_nobody_reads();
     let arguments = Arguments::parse();
     // The demo's tables are not to be read between log lines.
     log_to_stderr(if matches!(arguments.command, Command::Demo(_)) { "warn" } else { "info" });

@@ -130,3 +130,12 @@ fn a_programme_that_is_wrong_runs_nothing() {
         stderr(&output)
     );
 }
+
+#[test]
+fn output_that_nobody_reads_on_ends_the_command_quietly() {
+    let command = format!("{} test tests/scenarios --verbose | head -n 1", env!("CARGO_BIN_EXE_accrual"));
+    let mut shell = Command::new("sh");
+    let output = shell.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-c", &command]).output().unwrap();
+    assert!(stdout(&output).starts_with("ok      tests/scenarios/"), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "");
+}
