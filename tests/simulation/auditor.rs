@@ -165,7 +165,7 @@ fn dead_letters_are_right(world: &World, letters: &HashSet<String>) -> Result<()
                 order_of.insert(event, order);
                 events_of.entry(order).or_default().insert(event);
             }
-            Meaning::SignIn { .. } | Meaning::Skipped => {}
+            Meaning::SignIn { .. } | Meaning::Survey { .. } | Meaning::Skipped => {}
         }
     }
     for (event, twins) in twins {
@@ -217,6 +217,7 @@ fn audit_budget(world: &World, given: i64) -> Result<(), String> {
 fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     let mut orders: HashMap<&String, (&String, u64)> = HashMap::new();
     let mut days: HashSet<(&String, u32)> = HashSet::new();
+    let mut surveys: HashSet<(&String, usize)> = HashSet::new();
     for sent in &world.sent {
         match &sent.meaning {
             Meaning::Order { order, member, amount, .. } => {
@@ -224,6 +225,9 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
             }
             Meaning::SignIn { member, day, .. } => {
                 days.insert((member, *day));
+            }
+            Meaning::Survey { member, survey, .. } => {
+                surveys.insert((member, *survey));
             }
             _ => {}
         }
@@ -235,6 +239,9 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     }
     for (member, _) in days {
         *points.entry(member.clone()).or_default() += 5;
+    }
+    for (member, _) in surveys {
+        *points.entry(member.clone()).or_default() += 40;
     }
     (points, distinct_orders)
 }

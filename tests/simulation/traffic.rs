@@ -24,6 +24,12 @@ pub enum Meaning {
         member: String,
         day: u32,
     },
+    /// A survey, of few, so that the same member answers one again under another event id.
+    Survey {
+        event: String,
+        member: String,
+        survey: usize,
+    },
     /// An order that came before, under the same event id with another payload.
     Conflict {
         event: String,
@@ -75,7 +81,13 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
             ),
             meaning: Meaning::Skipped,
         },
-        2..8 => {
+        2..4 => {
+            let (event, survey) = (format!("v{number}"), rng.below(3));
+            let data = format!(r#"{{"member_id":"{member}","survey_id":"{survey}"}}"#);
+            let payload = envelope(&event, "survey.completed", 1, &data);
+            Sent { at: String::new(), payload, meaning: Meaning::Survey { event, member, survey } }
+        }
+        4..8 => {
             let (event, day) = (format!("s{number}"), 1 + rng.below(5) as u32);
             let payload =
                 envelope(&event, "member.signed_in", day, &format!(r#"{{"member_id":"{member}"}}"#));

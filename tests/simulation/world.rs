@@ -128,6 +128,7 @@ tiers:
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
   - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}
+  - {id: survey, on: survey.completed, earn: {points: 40}, once_per: data.survey_id}
 ";
 
 impl World {
