@@ -398,7 +398,18 @@ impl Renderer {
                 };
                 self.envelope(id, entry.kind.event_type(), &event.member, &event.time_text, data)
             }
-            Change::Noted(noted) => self.noted(event, noted, applied.version),
+            Change::Noted(noted) => {
+                let id = self.id(&[&event.id.source, &event.id.id, "noted"], 0);
+                let data = NotedData {
+                    member_id: &event.member,
+                    noted: &noted.note,
+                    day: noted.day,
+                    version: applied.version,
+                    event: event_ref,
+                    programme,
+                };
+                self.envelope(id, "member.noted", &event.member, &event.time_text, data)
+            }
             Change::Tier(change) => {
                 let parts = [event.id.source.as_ref(), &event.id.id, "tier-change", change.to.as_str()];
                 let data = TierData {
@@ -414,20 +425,6 @@ impl Renderer {
                 self.envelope(self.id(&parts, 0), "tier.changed", &event.member, &event.time_text, data)
             }
         }
-    }
-
-    /// A note that no entry could take along.
-    fn noted(&self, event: &Event, noted: &Noted, version: u64) -> Vec<u8> {
-        let id = self.id(&[&event.id.source, &event.id.id, "noted"], 0);
-        let data = NotedData {
-            member_id: &event.member,
-            noted: &noted.note,
-            day: noted.day,
-            version,
-            event: EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() },
-            programme: ProgrammeRef { name: &self.programme, version: &self.version },
-        };
-        self.envelope(id, "member.noted", &event.member, &event.time_text, data)
     }
 
     /// An account's snapshot: its JSON as stored, in an envelope.

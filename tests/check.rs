@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/output.rs"]
+mod output;
+
 use std::path::Path;
 use std::process::{Command, Output};
+
+use output::{golden, stderr};
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -15,20 +20,6 @@ fn check(programme: &str, flags: &[&str]) -> Output {
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("ACCRUAL_CONFIG");
     command.args(["check", "--config", "examples/accrual.yaml", "--programme", programme]).args(flags);
     command.output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Compares with a file that holds what is expected; `ACCRUAL_TEST_BLESS=1` writes it instead.
-fn golden(file: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    if std::env::var_os("ACCRUAL_TEST_BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    assert!(actual == expected, "{file} should be (ACCRUAL_TEST_BLESS=1 writes it):\n{actual}");
 }
 
 const WARNED: &str = "tests/fixtures/config/warned.yaml";

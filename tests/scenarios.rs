@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/output.rs"]
+mod output;
+
 use std::path::Path;
 use std::process::{Command, Output};
+
+use output::{golden, stderr};
 
 /// Runs `accrual test` from the root of the repository, so that files are named the same everywhere.
 fn accrual_test(arguments: &[&str]) -> Output {
@@ -15,20 +20,6 @@ fn accrual_test(arguments: &[&str]) -> Output {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Compares with a file that holds what is expected; `ACCRUAL_TEST_BLESS=1` writes it instead.
-fn golden(file: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    if std::env::var_os("ACCRUAL_TEST_BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    assert!(actual == expected, "{file} should be (ACCRUAL_TEST_BLESS=1 writes it):\n{actual}");
 }
 
 #[test]

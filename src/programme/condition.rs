@@ -212,11 +212,9 @@ impl Expression {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let lower::Compiled { node, asks_member, .. } = lower::compile(source, scope, |holds| match holds {
-            Type::Text | Type::Number | Type::Any => None,
-            other => Some(format!("text or a number is needed, and this is {}", other.name())),
-        })?;
-        Ok(Self { source: source.into(), node, asks_member })
+        Self::compile_as(source, scope, "text or a number", |holds| {
+            matches!(holds, Type::Text | Type::Number | Type::Any)
+        })
     }
 
     /// Checks and compiles an expression that yields a number, such as the amount of `of`.
@@ -225,9 +223,17 @@ impl Expression {
     ///
     /// Everything that is wrong with it, in the order of the source.
     pub fn compile_number(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Problem>> {
-        let lower::Compiled { node, asks_member, .. } = lower::compile(source, scope, |holds| match holds {
-            Type::Number | Type::Any => None,
-            other => Some(format!("a number is needed, and this is {}", other.name())),
+        Self::compile_as(source, scope, "a number", |holds| matches!(holds, Type::Number | Type::Any))
+    }
+
+    fn compile_as(
+        source: &str,
+        scope: &Scope<'_>,
+        wanted: &str,
+        fits: impl Fn(Type) -> bool,
+    ) -> Result<Self, Vec<Problem>> {
+        let lower::Compiled { node, asks_member, .. } = lower::compile(source, scope, |holds| {
+            (!fits(holds)).then(|| format!("{wanted} is needed, and this is {}", holds.name()))
         })?;
         Ok(Self { source: source.into(), node, asks_member })
     }

@@ -38,12 +38,8 @@ fn campaign(value: &Value<'_>, ids: &mut Ids, zone: &TimeZone) -> Option<Campaig
     let id = ids.read(&map);
     let on = ids::event_type(&map);
     let scope = on.as_ref().map(|on| Scope { on, each: Each::Event });
-    // A condition is only understood with its event type; without one, which is reported, it is left.
-    let condition = |key: &str| match (map.get(key), scope.as_ref()) {
-        (Some(value), Some(scope)) => conditions::condition(&value, scope).map(Some),
-        (Some(_), None) => None,
-        (None, _) => Some(None),
-    };
+    let condition =
+        |key: &str| conditions::optional(map.get(key).as_ref(), scope.as_ref(), conditions::condition);
     let (when, audience) = (condition("when"), condition("audience"));
     let during = map.get("during").map_or(Some(During::Always), |value| during(&value, zone));
     let pays = match (map.get("multiply"), map.get("add")) {

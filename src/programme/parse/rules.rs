@@ -33,31 +33,21 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
     let each = each(&map, on.as_ref());
     // What the fields are is known only with the event type; without it conditions are left.
     let scope = on.as_ref().zip(each).map(|(on, each)| Scope { on, each });
-    let when = match (map.get("when"), scope) {
-        (Some(value), Some(scope)) => Some(conditions::condition(&value, &scope)),
-        (Some(_), None) => Some(None),
-        (None, _) => None,
-    };
-    let earn = earn(&map, scope.as_ref());
-    let of = of(&map, scope.as_ref());
+    let scope = scope.as_ref();
+    let when = conditions::optional(map.get("when").as_ref(), scope, conditions::condition);
+    let earn = earn(&map, scope);
     let limits = limits::read(&map);
-    let once_per = match (map.get("once_per"), scope.as_ref()) {
-        (Some(value), Some(scope)) => conditions::expression(&value, scope).map(Some),
-        (Some(_), None) => None,
-        (None, _) => Some(None),
-    };
+    let once_per = conditions::optional(map.get("once_per").as_ref(), scope, conditions::expression);
     let streak = map.get("streak").map_or(Some(Vec::new()), |value| streak(&value));
     later(&map, rewards);
+    let (earn, of) = earn?;
     Some(Rule {
         id: RuleId::from(id?),
         on: on?,
         each: each?,
-        when: match when {
-            Some(when) => Some(when?),
-            None => None,
-        },
-        earn: earn?,
-        of: of?,
+        when: when?,
+        earn,
+        of,
         limits: limits?,
         once_per: once_per?,
         streak: streak?,
@@ -85,8 +75,9 @@ fn each(map: &Map<'_>, on: Option<&EventType>) -> Option<Each> {
     Some(each)
 }
 
-/// `{points: 5}` or `{points: 1, per: 1.00}`; may be left out beside `give`.
-fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Earn> {
+/// `{points: 5}`, `{points: 1, per: 1.00}` or `{points: 1, per: 1.00, of: data.principal}`, which says the amount
+/// that `per` is for; may be left out beside `give`.
+fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<(Earn, Option<Expression>)> {
     let earn = if map.get("give").is_some() { map.get("earn") } else { map.required("earn") };
     let earn = earn?.map(&["points", "per", "of"])?;
     let points = earn.required("points").and_then(|value| points(&value));
@@ -102,20 +93,12 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Earn> {
             "`per` is for order.paid only; of another event type say which amount, as in `of: data.principal`",
         );
     }
-    match per {
-        None => Some(Earn::Fixed(points?)),
-        Some(per) => Some(Earn::PerAmount { points: points?, per: per? }),
-    }
-}
-
-/// `of: data.principal`: the amount that `per` is for. Whether it may stand there, [`earn`] says.
-fn of(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<Option<Expression>> {
-    let of = map.get("earn").filter(|earn| !earn.is_scalar()).and_then(|earn| earn.any_map()?.get("of"));
-    match (of, scope) {
-        (None, _) => Some(None),
-        (Some(value), Some(scope)) => conditions::number(&value, scope).map(Some),
-        (Some(_), None) => None,
-    }
+    let of = conditions::optional(of.as_ref(), scope, conditions::number);
+    let earn = match per {
+        None => Earn::Fixed(points?),
+        Some(per) => Earn::PerAmount { points: points?, per: per? },
+    };
+    Some((earn, of?))
 }
 
 /// What nothing decides yet: read, checked, and refused.
