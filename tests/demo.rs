@@ -38,8 +38,10 @@ fn the_demo_counts_what_its_shop_sent_and_says_so() {
 fn a_demo_that_is_kept_answers_what_it_invites_to_ask() {
     let child = demo(&["--keep", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut running = Running(child);
-    let lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // Held to the end: a demo whose output nobody reads any more ends.
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let url = lines
+        .by_ref()
         .map(|line| line.trim().to_owned())
         .find_map(|line| Some(line.strip_prefix("curl http://")?.to_owned()));
     let (address, path) = url.as_deref().and_then(|url| url.split_once('/')).unwrap();

@@ -1,5 +1,6 @@
 //! The broker from the outside: topics, producing and reading, with rdkafka's own clients.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -65,7 +66,8 @@ pub fn produce<'a>(topic: &str, records: impl IntoIterator<Item = (&'a str, &'a 
     producer.flush(PATIENCE).unwrap();
 }
 
-/// All that a `read_committed` reader sees of a topic, from its start.
+/// All that a `read_committed` reader sees of a topic, from its start to its end. It waits until no transaction is open:
+/// a worker that was killed leaves one behind, and the broker writes the end of any down a little after it has said so.
 pub fn read(topic: &str) -> Vec<Read> {
     let reader: BaseConsumer = config()
         .set("group.id", "end-to-end-reader")
@@ -74,19 +76,25 @@ pub fn read(topic: &str) -> Vec<Read> {
         .set("enable.auto.commit", "false")
         .create()
         .unwrap();
+    let sees_all: BaseConsumer = config().set("isolation.level", "read_uncommitted").create().unwrap();
     let partitions = reader.fetch_metadata(Some(topic), PATIENCE).unwrap().topics()[0].partitions().len();
+    let deadline = Instant::now() + PATIENCE;
     let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(topic, partition as i32, Offset::Beginning).unwrap();
+    for partition in 0..i32::try_from(partitions).unwrap() {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        let end = |reader: &BaseConsumer| reader.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        while end(&reader) < end(&sees_all) {
+            assert!(Instant::now() < deadline, "{topic} {partition}: a transaction stays open");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
     reader.assign(&list).unwrap();
-    let (mut records, mut ended) = (Vec::new(), 0);
-    let deadline = Instant::now() + PATIENCE;
-    while ended < partitions {
+    let (mut records, mut ended) = (Vec::new(), HashSet::new());
+    while ended.len() < partitions {
         assert!(Instant::now() < deadline, "{topic} was not read to its end");
         match reader.poll(Duration::from_millis(200)) {
             None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
             Some(Err(error)) => panic!("{topic}: {error}"),
             Some(Ok(message)) => records.push(Read {
                 key: message.key().map(<[u8]>::to_vec),
