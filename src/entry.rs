@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::account::ProfileUpdate;
 use crate::event::Event;
+use crate::event::internal::{REFERRED, Referred};
 use crate::programme::Period;
 use crate::types::{CampaignId, EventId, MemberId, Points, RuleId, TierId};
 
@@ -50,6 +51,13 @@ pub enum Note {
     SignIn {},
     /// The shop told something of the member.
     Profile(ProfileUpdate),
+    /// The member has referred a newcomer.
+    Referred {
+        /// Whom.
+        newcomer: MemberId,
+        /// When the newcomer registered, in seconds since 1970.
+        registered: i64,
+    },
 }
 
 /// One line of the ledger: points moved, or were declined, and why.
@@ -167,6 +175,14 @@ pub enum Why {
     AlreadyPaid,
     /// The campaign's budget had less left.
     Budget,
+    /// The member had registered before.
+    RegisteredBefore,
+    /// Nobody refers themselves.
+    SelfReferral,
+    /// Whoever refers others has been a member before, and is not referred any more.
+    NotANewcomer,
+    /// The referrer registered no earlier than whom they say to have referred.
+    JoinedLater,
 }
 
 impl Why {
@@ -179,6 +195,10 @@ impl Why {
             Why::TooLate => "too_late",
             Why::AlreadyPaid => "already_paid",
             Why::Budget => "budget",
+            Why::RegisteredBefore => "registered_before",
+            Why::SelfReferral => "self_referral",
+            Why::NotANewcomer => "not_a_newcomer",
+            Why::JoinedLater => "joined_later",
         }
     }
 }
@@ -325,6 +345,23 @@ pub(crate) struct TierData<'a> {
     programme: ProgrammeRef<'a>,
 }
 
+/// A referral whose referrer is to be paid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Referral {
+    /// Whom to pay.
+    pub referrer: MemberId,
+    /// For what.
+    pub referred: Referred,
+}
+
+/// A referral, as accrual tells itself.
+#[derive(Serialize)]
+struct ReferredData<'a> {
+    member_id: &'a MemberId,
+    #[serde(flatten)]
+    referred: &'a Referred,
+}
+
 /// The event that caused it.
 #[derive(Serialize, JsonSchema)]
 struct EventRef<'a> {
@@ -425,6 +462,13 @@ impl Renderer {
                 self.envelope(self.id(&parts, 0), "tier.changed", &event.member, &event.time_text, data)
             }
         }
+    }
+
+    /// The event that has the referrer of the event's member paid, for the internal topic.
+    pub fn referred(&self, event: &Event, referral: &Referral) -> Vec<u8> {
+        let id = self.id(&[&event.id.source, &event.id.id, "referred"], 0);
+        let data = ReferredData { member_id: &referral.referrer, referred: &referral.referred };
+        self.envelope(id, REFERRED, &referral.referrer, &event.time_text, data)
     }
 
     /// An account's snapshot: its JSON as stored, in an envelope.

@@ -291,7 +291,11 @@ impl Account {
 
     fn note(&mut self, note: &Note, at: i64, day: Date, retention: &Retention) {
         match note {
-            Note::Order { amount } => self.activity.order(*amount, at, day, retention.months),
+            Note::Order { amount } => {
+                self.activity.order(*amount, at, day, retention.months);
+                self.profile.ordered(at);
+            }
+            Note::Referred { registered, .. } => self.profile.refers(*registered),
             Note::SignIn {} => self.activity.sign_in(day, retention.months),
             Note::Profile(update) => self.profile.update(update, at),
         }

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::types::{MemberId, RuleId};
+
 /// What is known of a member.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
@@ -12,6 +14,17 @@ pub struct Profile {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "i64")]
     pub registered: Option<i64>,
+    /// Who referred the member, as they said when they registered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "MemberId")]
+    pub referrer: Option<MemberId>,
+    /// Rules that pay with the first order since the member registered.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub waits: Vec<RuleId>,
+    /// When the first of those registered whom the member has referred, in seconds since 1970: who refers is no newcomer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i64")]
+    pub refers_since: Option<i64>,
     /// The day of birth.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "String", extend("format" = "date"))]
@@ -59,6 +72,13 @@ pub struct ProfileUpdate {
     /// Whether the member has registered with this event.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub registered: bool,
+    /// Who referred the member; said with a registration.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "MemberId")]
+    pub referrer: Option<MemberId>,
+    /// Rules that will pay with the first order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub waits: Vec<RuleId>,
     /// The day of birth.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "String", extend("format" = "date"))]
@@ -79,8 +99,24 @@ impl Profile {
         *self == Profile::default()
     }
 
+    /// An order was paid at `at`: rules that waited for the first one have paid with it.
+    pub fn ordered(&mut self, at: i64) {
+        if !self.waits.is_empty() && self.registered.is_some_and(|registered| registered <= at) {
+            self.waits.clear();
+        }
+    }
+
+    /// Somebody whom the member referred has registered at `registered`.
+    pub fn refers(&mut self, registered: i64) {
+        self.refers_since = Some(self.refers_since.map_or(registered, |since| since.min(registered)));
+    }
+
     /// Takes in what was said at `at`, in seconds since 1970.
     pub fn update(&mut self, update: &ProfileUpdate, at: i64) {
+        if update.registered && self.registered.is_none() {
+            self.referrer.clone_from(&update.referrer);
+            self.waits.clone_from(&update.waits);
+        }
         if update.registered {
             // Registered twice is registered since the first time.
             self.registered = Some(self.registered.map_or(at, |before| before.min(at)));

@@ -123,13 +123,20 @@ impl Demo {
             tier_changes: "accrual.tier-changes".into(),
             accounts: "accrual.accounts".into(),
             dead_letters: "accrual.dead-letters".into(),
+            internal: "accrual.internal".into(),
         };
         let inputs = ShopTopic::ALL.map(ShopTopic::name);
         let topics: Vec<(&str, i32)> = inputs
             .into_iter()
             .chain(
-                [&outputs.awards, &outputs.tier_changes, &outputs.accounts, &outputs.dead_letters]
-                    .map(TopicName::as_str),
+                [
+                    &outputs.awards,
+                    &outputs.tier_changes,
+                    &outputs.accounts,
+                    &outputs.dead_letters,
+                    &outputs.internal,
+                ]
+                .map(TopicName::as_str),
             )
             .map(|topic| (topic, PARTITIONS))
             .collect();
@@ -152,7 +159,7 @@ impl Demo {
         let kafka = (0..lanes)
             .map(|lane| KafkaSettings {
                 properties: BTreeMap::from([("bootstrap.servers".to_owned(), broker.bootstrap())]),
-                topics: inputs.map(str::to_owned).into(),
+                topics: inputs.iter().copied().chain(["accrual.internal"]).map(str::to_owned).collect(),
                 group: "accrual-demo".to_owned(),
                 transactional_id: format!("accrual-demo-{lane}"),
                 client_id: format!("accrual-demo-{lane}"),
@@ -222,7 +229,9 @@ impl Demo {
 
     /// Waits until the lanes own all partitions, so that no rebalance falls into what is measured.
     fn await_assignment(&self, is_told_to_stop: &dyn Fn() -> bool) -> anyhow::Result<bool> {
-        let all: i64 = ShopTopic::ALL.iter().map(|_| i64::from(PARTITIONS)).sum();
+        // The internal topic is read, too.
+        let all: i64 =
+            ShopTopic::ALL.iter().map(|_| i64::from(PARTITIONS)).sum::<i64>() + i64::from(PARTITIONS);
         let began = Instant::now();
         loop {
             let owned: Option<Vec<i64>> =

@@ -102,6 +102,7 @@ impl Setup {
                 tier_changes: outputs.tier_changes.clone(),
                 accounts: outputs.accounts.clone(),
                 dead_letters: outputs.dead_letters.clone(),
+                internal: outputs.internal.clone(),
             },
             buckets: *buckets,
             retention: retention(&self.programme, self.config.history, self.config.dedupe.window),
@@ -124,7 +125,8 @@ impl Setup {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
-            topics: self.inputs().map(std::string::ToString::to_string).collect(),
+            // What accrual tells itself it also has to hear.
+            topics: self.inputs().chain([&self.config.outputs.internal]).map(ToString::to_string).collect(),
             transactional_id: format!("{group}-{instance}-{lane}"),
             client_id: property("client.id").unwrap_or_else(|| format!("accrual-{instance}-{lane}")),
             group,

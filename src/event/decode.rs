@@ -12,11 +12,12 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cloudevents::Text;
+use super::internal::{self, Internal, Referred};
 use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
 use crate::account::{Attributes, ProfileUpdate};
 use crate::log::Record;
 use crate::store::ReceiptKey;
-use crate::types::{EventId, EventType, MemberId};
+use crate::types::{EventId, EventType, MemberId, TopicName};
 
 /// Lists in an event may be this long; conditions walk them.
 pub const MOST_ITEMS: usize = 1_000;
@@ -54,12 +55,21 @@ pub struct Decoder {
     currency: String,
     digits: u32,
     max_record_bytes: usize,
+    /// The only topic that events of [`internal::RESERVED`] types are taken from.
+    internal: Option<TopicName>,
 }
 
 impl Decoder {
     /// A decoder for a programme that names these types and pays in this currency.
     pub fn new(named: Vec<EventType>, currency: &str, max_record_bytes: usize) -> Self {
-        Self { named, currency: currency.to_owned(), digits: money::minor_digits(currency), max_record_bytes }
+        let digits = money::minor_digits(currency);
+        Self { named, currency: currency.to_owned(), digits, max_record_bytes, internal: None }
+    }
+
+    /// Reads what accrual told itself, too, from this topic.
+    #[must_use]
+    pub fn with_internal(self, topic: TopicName) -> Self {
+        Self { internal: Some(topic), ..self }
     }
 
     /// Reads a record.
@@ -78,6 +88,10 @@ impl Decoder {
         if NOT_DECIDED_YET.contains(&kind.as_ref()) {
             let detail = format!("events of type {kind} are not supported yet; replay them once they are");
             return Err(Rejected::new(Reason::NotSupportedYet, detail));
+        }
+        if internal::RESERVED.contains(&kind.as_ref()) && self.internal.as_ref() != Some(&record.at.topic) {
+            let detail = format!("only accrual itself says {kind}; send what happened, such as an order");
+            return Err(Rejected::new(Reason::ReservedType, detail));
         }
         let Some(kind) = self.named.iter().find(|named| named.as_str() == kind) else {
             return Ok(Decoded::Skipped);
@@ -103,6 +117,7 @@ impl Decoder {
             member: facts.member,
             order: facts.order,
             profile: facts.profile,
+            internal: facts.internal,
             business_key: facts.business_key,
             data: data.into(),
             fingerprint: fingerprint(kind, data),
@@ -126,6 +141,11 @@ impl Decoder {
                 let told: Profile<'_> = parse(data)?;
                 let update = profile(&told, kind.as_str() == "member.registered")?;
                 Ok(Facts { profile: Some(Box::new(update)), ..Facts::of(member(told.member_id)?) })
+            }
+            internal::REFERRED => {
+                let member = member(parse::<Any<'_>>(data)?.member_id)?;
+                let referred = Internal::Referred(parse::<Referred>(data)?);
+                Ok(Facts { internal: Some(Box::new(referred)), ..Facts::of(member) })
             }
             _ => Ok(Facts::of(member(parse::<Any<'_>>(data)?.member_id)?)),
         }
@@ -184,12 +204,13 @@ struct Facts {
     member: MemberId,
     order: Option<Order>,
     profile: Option<Box<ProfileUpdate>>,
+    internal: Option<Box<Internal>>,
     business_key: Option<ReceiptKey>,
 }
 
 impl Facts {
     fn of(member: MemberId) -> Self {
-        Self { member, order: None, profile: None, business_key: None }
+        Self { member, order: None, profile: None, internal: None, business_key: None }
     }
 }
 
@@ -300,7 +321,12 @@ fn profile(told: &Profile<'_>, registered: bool) -> Result<ProfileUpdate, Reject
     let birthday = told.birthday.as_ref().map(|text| birthday(&text.0)).transpose()?;
     let segments = told.segments.as_deref().map(segments).transpose()?;
     let attributes = told.attributes.filter(|json| json.get() != "null").map(attributes).transpose()?;
-    Ok(ProfileUpdate { registered, birthday, segments, attributes })
+    let referrer = told.referrer_id.as_ref().filter(|id| registered && !id.0.trim_ascii().is_empty());
+    let referrer = referrer
+        .map(|id| required("data.referrer_id", Some(Cow::Borrowed(id.0.as_ref())), Reason::WrongKind))
+        .transpose()?
+        .map(|id| MemberId::from(id.as_ref()));
+    Ok(ProfileUpdate { registered, referrer, waits: Vec::new(), birthday, segments, attributes })
 }
 
 fn birthday(text: &str) -> Result<Date, Rejected> {

@@ -3,6 +3,7 @@
 
 pub mod cloudevents;
 pub mod decode;
+pub mod internal;
 pub mod money;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use rust_decimal::Decimal;
 use crate::account::ProfileUpdate;
 use crate::store::ReceiptKey;
 use crate::types::{EventId, EventType, MemberId};
+use internal::Internal;
 
 /// Something a member did, well formed.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct Event {
     pub order: Option<Order>,
     /// What it says of the member, for a registration or an update.
     pub profile: Option<Box<ProfileUpdate>>,
+    /// What accrual told itself by it, for an event of the internal topic.
+    pub internal: Option<Box<Internal>>,
     /// The key of what may happen only once however often upstream says it: an order's payment, a
     /// review. Nothing for types without one.
     pub business_key: Option<ReceiptKey>,
@@ -107,11 +111,13 @@ pub enum Reason {
     PointsOverflow,
     /// The type is known but this version does not decide it.
     NotSupportedYet,
+    /// Only accrual itself says so, on its internal topic.
+    ReservedType,
 }
 
 impl Reason {
     /// Every reason, for the metrics to start at zero.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::NotJson,
         Reason::WrongKind,
         Reason::NoId,
@@ -128,6 +134,7 @@ impl Reason {
         Reason::ConflictingDuplicate,
         Reason::PointsOverflow,
         Reason::NotSupportedYet,
+        Reason::ReservedType,
     ];
 
     /// Its name in headers and metrics.
@@ -149,6 +156,7 @@ impl Reason {
             Reason::ConflictingDuplicate => "conflicting_duplicate",
             Reason::PointsOverflow => "points_overflow",
             Reason::NotSupportedYet => "not_supported_yet",
+            Reason::ReservedType => "reserved_type",
         }
     }
 }

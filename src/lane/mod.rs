@@ -84,6 +84,8 @@ pub struct Outputs {
     pub accounts: TopicName,
     /// Records that cannot be counted.
     pub dead_letters: TopicName,
+    /// What accrual tells itself; an input, too.
+    pub internal: TopicName,
 }
 
 /// Why a lane ends without being told to.
@@ -172,8 +174,10 @@ pub enum Turn {
     Idle,
 }
 
-fn decoder(programme: &Programme, max_record_bytes: usize) -> Decoder {
-    Decoder::new(programme.by_type.keys().cloned().collect(), &programme.currency, max_record_bytes)
+fn decoder(programme: &Programme, settings: &LaneSettings) -> Decoder {
+    let types = programme.by_type.keys().cloned().collect();
+    Decoder::new(types, &programme.currency, settings.max_record_bytes)
+        .with_internal(settings.outputs.internal.clone())
 }
 
 impl<L: Log, S: Store> Lane<L, S> {
@@ -181,7 +185,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     pub fn new(log: L, store: S, settings: LaneSettings, metrics: Metrics, status: Arc<LaneStatus>) -> Self {
         let programme = &settings.programme;
         Self {
-            decoder: decoder(programme, settings.max_record_bytes),
+            decoder: decoder(programme, &settings),
             renderer: Renderer::new(&programme.name, &programme.version),
             cache: Cache::new(settings.cached_accounts.max(1)),
             leases: Leases::none_of(programme),
@@ -259,7 +263,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         if Arc::ptr_eq(&programme, &self.settings.programme) {
             return;
         }
-        self.decoder = decoder(&programme, self.settings.max_record_bytes);
+        self.decoder = decoder(&programme, &self.settings);
         self.renderer = Renderer::new(&programme.name, &programme.version);
         self.settings.retention.months = programme.kept_months();
         self.leases.take_up(&programme);

@@ -17,6 +17,8 @@ pub enum Channel {
     Awards,
     /// Tier changes.
     TierChanges,
+    /// What accrual tells itself. The record's member is the one that it is for, who may be of another bucket than the outbox.
+    Internal,
 }
 
 /// One record to publish.
@@ -26,7 +28,7 @@ pub struct Unpublished {
     pub offset: i64,
     /// Where it goes.
     pub channel: Channel,
-    /// Whose it is; the key.
+    /// Whose it is, or for whom; the key.
     pub member: MemberId,
     /// The payload.
     pub payload: Vec<u8>,
@@ -41,6 +43,7 @@ pub fn push(blob: &mut Vec<u8>, offset: i64, channel: Channel, member: &MemberId
     blob.push(match channel {
         Channel::Awards => 0,
         Channel::TierChanges => 1,
+        Channel::Internal => 2,
     });
     for bytes in [member.as_str().as_bytes(), payload] {
         // Records are bounded far below 4 GiB by the broker.
@@ -80,6 +83,7 @@ pub fn read(blob: &[u8]) -> Result<Vec<Unpublished>, String> {
         let channel = match take(&mut rest, 1)? {
             [0] => Channel::Awards,
             [1] => Channel::TierChanges,
+            [2] => Channel::Internal,
             other => return Err(format!("outbox blob names channel {other:?}")),
         };
         let member = sized(&mut rest)?;
@@ -113,11 +117,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_blob_is_read_back_as_written(
-            records in prop::collection::vec((any::<i64>(), any::<bool>(), ".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 1..20)
+            records in prop::collection::vec((any::<i64>(), 0..3_usize, ".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 1..20)
         ) {
-            let written: Vec<Unpublished> = records.into_iter().map(|(offset, awards, member, payload)| Unpublished {
+            let written: Vec<Unpublished> = records.into_iter().map(|(offset, channel, member, payload)| Unpublished {
                 offset,
-                channel: if awards { Channel::Awards } else { Channel::TierChanges },
+                channel: [Channel::Awards, Channel::TierChanges, Channel::Internal][channel],
                 member: member.into(),
                 payload,
             }).collect();

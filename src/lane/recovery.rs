@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::outbox;
+use super::outbox::{self, Channel};
 use super::positions::{committed_range, contains, covers};
 use super::{Lane, LaneError, Left};
 use crate::account::Account;
@@ -140,8 +140,10 @@ impl<L: Log, S: Store> Lane<L, S> {
                         key.partition.clone(),
                         OffsetRange { from: record.offset, until: record.offset + 1 },
                     ));
-                    let time = published_time(&record.payload).map_err(LaneError::Unreadable)?;
-                    changed.entry(*bucket).or_default().insert(record.member.clone(), time);
+                    if record.channel != Channel::Internal {
+                        let time = published_time(&record.payload).map_err(LaneError::Unreadable)?;
+                        changed.entry(*bucket).or_default().insert(record.member.clone(), time);
+                    }
                     records.push(self.out(record));
                 }
             }

@@ -69,7 +69,8 @@ enum Verdict {
     /// It counts now.
     Applied {
         applied: Vec<Applied>,
-        rendered: Vec<(Channel, Vec<u8>)>,
+        /// What to publish: where, for whom, what.
+        rendered: Vec<(Channel, MemberId, Vec<u8>)>,
         unsure: Vec<Unsure>,
         once: Vec<ReceiptKey>,
         draws: Vec<Draw>,
@@ -186,9 +187,9 @@ impl BucketWork {
             }
             receipts.extend(once.iter().map(|key| (key.clone(), receipt.clone())));
             receipts.push((event.receipt_key.clone(), receipt));
-            for (channel, payload) in rendered {
+            for (channel, member, payload) in rendered {
                 let blob = blob_of(&mut outbox, record);
-                outbox::push(blob, record.at.offset, *channel, &event.member, payload);
+                outbox::push(blob, record.at.offset, *channel, member, payload);
             }
         }
         let mut accounts = Vec::new();
@@ -343,10 +344,13 @@ fn decide_event(
                     Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
                 };
-                (channel, renderer.change(event, applied))
+                (channel, event.member.clone(), renderer.change(event, applied))
             });
-            let rendered = rendered.collect();
-            let rules::Outcome { applied, unsure, once, draws } = outcome;
+            let referral = outcome.referral.as_ref().map(|referral| {
+                (Channel::Internal, referral.referrer.clone(), renderer.referred(event, referral))
+            });
+            let rendered = rendered.chain(referral).collect();
+            let rules::Outcome { applied, unsure, once, draws, .. } = outcome;
             Verdict::Applied { applied, rendered, unsure, once, draws }
         }
         Err(overflow) => {
@@ -529,8 +533,8 @@ impl<L: Log, S: Store> Lane<L, S> {
                         applied.iter().for_each(|applied| tally.applied(applied));
                         tally.unsure(&unsure);
                         tally.awarded(record.published_ms);
-                        for (channel, payload) in rendered {
-                            let (offset, member) = (record.at.offset, event.member.clone());
+                        let offset = record.at.offset;
+                        for (channel, member, payload) in rendered {
                             records.push(self.out(Unpublished { offset, channel, member, payload }));
                         }
                         EventResult::Applied
@@ -575,6 +579,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let topic = match record.channel {
             Channel::Awards => &self.settings.outputs.awards,
             Channel::TierChanges => &self.settings.outputs.tier_changes,
+            Channel::Internal => &self.settings.outputs.internal,
         };
         OutRecord {
             topic: topic.clone(),

@@ -17,6 +17,8 @@ pub struct MemoryBroker {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The topics that the consumer group reads.
+    inputs: Vec<TopicName>,
     partitions: BTreeMap<TopicPartition, Vec<Stored>>,
     committed: BTreeMap<TopicPartition, (i64, String)>,
     /// Members of the one consumer group, by the order in which they joined.
@@ -40,14 +42,17 @@ enum Stored {
 }
 
 impl MemoryBroker {
-    /// A broker with one input topic of so many partitions.
-    pub fn new(topic: &TopicName, partitions: i32) -> Self {
-        let broker = Self::default();
-        for partition in 0..partitions {
-            let partition = TopicPartition { topic: topic.clone(), partition };
-            broker.lock().partitions.insert(partition, Vec::new());
+    /// A broker with input topics of so many partitions each.
+    pub fn new(inputs: &[(TopicName, i32)]) -> Self {
+        let mut state = State::default();
+        for (topic, partitions) in inputs {
+            state.inputs.push(topic.clone());
+            for partition in 0..*partitions {
+                let partition = TopicPartition { topic: topic.clone(), partition };
+                state.partitions.insert(partition, Vec::new());
+            }
         }
-        broker
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     // A panic elsewhere while the lock is held leaves the state whole: every change below is one step.
@@ -79,12 +84,13 @@ impl MemoryBroker {
         records.collect()
     }
 
-    /// An operator resets the group's offsets, which needs a group without members.
+    /// An operator resets the group's offsets, to the end where a partition is shorter. It needs a group without members.
     pub fn reset_offsets(&self, to: i64) {
         let mut state = self.lock();
-        let inputs: Vec<TopicPartition> = state.committed.keys().cloned().collect();
-        for partition in inputs {
-            state.committed.insert(partition, (to, String::new()));
+        let State { partitions, committed, .. } = &mut *state;
+        for (partition, committed) in committed {
+            let end = partitions.get(partition).map_or(0, Vec::len);
+            *committed = (to.min(i64::try_from(end).unwrap_or(i64::MAX)), String::new());
         }
     }
 
@@ -109,17 +115,16 @@ impl MemoryBroker {
 
     /// Connects a lane: a new member of the group (which is rebalanced) and a producer whose id fences
     /// older ones and ends their open transactions.
-    pub fn connect(&self, topic: &TopicName, transactional_id: &str) -> MemoryLog {
+    pub fn connect(&self, transactional_id: &str) -> MemoryLog {
         let mut state = self.lock();
         state.joined += 1;
         let member = state.joined;
         state.members.insert(member, Vec::new());
-        state.rebalance(topic);
+        state.rebalance();
         let epoch = state.next_epoch(transactional_id);
         drop(state);
         MemoryLog {
             broker: self.clone(),
-            topic: topic.clone(),
             transactional_id: transactional_id.to_owned(),
             member,
             generation: 0,
@@ -132,8 +137,8 @@ impl MemoryBroker {
 
     /// The group gives its partitions out anew, as when a member's heartbeats stop. The members learn
     /// of it at their next poll.
-    pub fn rebalance(&self, topic: &TopicName) {
-        self.lock().rebalance(topic);
+    pub fn rebalance(&self) {
+        self.lock().rebalance();
     }
 
     /// Transactions that were left open time out: they are aborted and their producers fenced.
@@ -146,19 +151,19 @@ impl MemoryBroker {
     }
 
     /// A member dies: the group notices at once.
-    pub fn remove_member(&self, topic: &TopicName, member: u64) {
+    pub fn remove_member(&self, member: u64) {
         let mut state = self.lock();
         state.members.remove(&member);
-        state.rebalance(topic);
+        state.rebalance();
     }
 }
 
 impl State {
     /// Deals the partitions out, beginning with another member each time so that they do move.
-    fn rebalance(&mut self, topic: &TopicName) {
+    fn rebalance(&mut self) {
         self.generation += 1;
-        let partitions: Vec<TopicPartition> =
-            self.partitions.keys().filter(|partition| partition.topic == *topic).cloned().collect();
+        let is_read = |partition: &&TopicPartition| self.inputs.contains(&partition.topic);
+        let partitions: Vec<TopicPartition> = self.partitions.keys().filter(is_read).cloned().collect();
         let members: Vec<u64> = self.members.keys().copied().collect();
         self.members.values_mut().for_each(Vec::clear);
         for (at, partition) in partitions.into_iter().enumerate() {
@@ -183,7 +188,6 @@ impl State {
 #[derive(Debug)]
 pub struct MemoryLog {
     broker: MemoryBroker,
-    topic: TopicName,
     transactional_id: String,
     /// Its number in the group.
     pub member: u64,
@@ -206,7 +210,7 @@ impl MemoryLog {
         if let std::collections::btree_map::Entry::Vacant(e) = state.members.entry(self.member) {
             // The group had given this member up; it joins again.
             e.insert(Vec::new());
-            state.rebalance(&self.topic);
+            state.rebalance();
         }
         let mine = state.members.get(&self.member);
         if mine.into_iter().flatten().any(|partition| state.unstable.contains_key(partition)) {
@@ -366,6 +370,6 @@ impl Log for MemoryLog {
     }
 
     fn leave(&mut self) {
-        self.broker.remove_member(&self.topic, self.member);
+        self.broker.remove_member(self.member);
     }
 }

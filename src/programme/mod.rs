@@ -47,6 +47,11 @@ pub struct Programme {
 }
 
 impl Programme {
+    /// A rule by its name.
+    pub fn rule(&self, id: &RuleId) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.id == *id)
+    }
+
     /// How many calendar months of points earned or money spent an account must keep for its tiers.
     pub fn kept_months(&self) -> u16 {
         match self.tiers.as_ref().map(|tiers| tiers.window) {
@@ -144,6 +149,36 @@ pub struct Rule {
     /// Days in a row and the points more at that length, ascending. The bonus is on top of what the
     /// limits count.
     pub streak: Vec<(u32, Points)>,
+    /// Whom it pays.
+    pub to: Payee,
+    /// When it pays.
+    pub after: After,
+}
+
+/// Whom a rule pays. Anybody else than the event's member is paid by an event of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payee {
+    /// The member of the event.
+    Member,
+    /// Who referred a newcomer; the rule is on their registration and pays a fixed number of points.
+    Referrer,
+}
+
+/// When a rule pays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// With the event.
+    Event,
+    /// With the member's first paid order since the event, a registration; a fixed number of points.
+    FirstOrder,
+}
+
+impl Rule {
+    /// Whether it is about a newcomer's having been referred by somebody.
+    pub fn is_about_referral(&self) -> bool {
+        self.to == Payee::Referrer
+            || self.when.as_ref().is_some_and(|when| when.source().contains("data.referrer_id"))
+    }
 }
 
 /// The periods that limits count in, each once.

@@ -5,18 +5,21 @@ mod campaign;
 mod earn;
 mod facts;
 mod limit;
+mod referral;
 mod streak;
 pub mod tier;
 
 use jiff::civil::Date;
 use rust_decimal::Decimal;
 
-use crate::account::{Account, Retention};
-use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Why};
+use crate::account::{Account, ProfileUpdate, Retention};
+use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Referral, Why};
 use crate::event::Event;
-use crate::programme::{Limit, Paying, Programme, periods};
+use crate::event::internal::Internal;
+use crate::programme::{Earn, Limit, Payee, Paying, Programme, Rule, periods};
 use crate::store::{ReceiptKey, once_key};
-use crate::types::{CampaignId, Points, PointsOverflow};
+use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
+use referral::Course;
 
 /// What the rules ask of what lies outside of the account.
 #[derive(Clone, Copy)]
@@ -56,6 +59,8 @@ pub struct Outcome {
     pub once: Vec<ReceiptKey>,
     /// What was wanted and taken of budgets.
     pub draws: Vec<Draw>,
+    /// Somebody else who is to be paid for it, by an event of their own.
+    pub referral: Option<Referral>,
 }
 
 /// What had a condition that could not be evaluated, by its index in the programme.
@@ -78,7 +83,7 @@ pub fn apply(
     retention: &Retention,
     outside: &Outside<'_>,
 ) -> Result<Outcome, PointsOverflow> {
-    let Decided { entries, noted, unsure, once, draws } =
+    let Decided { entries, noted, unsure, once, draws, referral } =
         decide(programme, account, event, retention, outside)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
@@ -90,7 +95,7 @@ pub fn apply(
     if let Some(change) = tier::due(programme, account, event.time.as_second()) {
         applied.push(evolve(account, Change::Tier(change), retention)?);
     }
-    Ok(Outcome { applied, unsure, once, draws })
+    Ok(Outcome { applied, unsure, once, draws, referral })
 }
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
@@ -106,6 +111,7 @@ struct Decided {
     unsure: Vec<Unsure>,
     once: Vec<ReceiptKey>,
     draws: Vec<Draw>,
+    referral: Option<Referral>,
 }
 
 /// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
@@ -125,6 +131,7 @@ fn decide(
     let mut unsure = Vec::new();
     let mut once = Vec::new();
     let mut base = Points::ZERO;
+    let (mut refers, mut waits) = (Vec::new(), Vec::new());
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
         let paid = match earn::base(rule, programme.rounding, event, &mut facts) {
@@ -137,6 +144,22 @@ fn decide(
             Err(earn::Failed::Overflow) => return Err(PointsOverflow),
         };
         let origin = Origin::Rule(rule.id.clone());
+        match referral::course(rule, account, event) {
+            Course::Pay => {}
+            Course::Refer => {
+                refers.push(rule.id.clone());
+                continue;
+            }
+            Course::Wait => {
+                waits.push(rule.id.clone());
+                continue;
+            }
+            Course::Decline(why) => {
+                draft.declined(&origin, paid.points, why, paid.of);
+                continue;
+            }
+            Course::Pass => continue,
+        }
         let new_day = streak::new_day(rule, account, &day, retention);
         let first = draft.entries.len();
         let Ok(key) = rule.once_per.as_ref().map(|key| facts.text(key)).transpose() else {
@@ -165,9 +188,31 @@ fn decide(
             }
         }
     }
-    if let Some((level, more)) = tier::bonus(programme, account, base)? {
-        let entry =
-            draft.entry(EntryKind::Earned, &Origin::Tier(level.id.clone()), more, Some(base.0.into()));
+    // What waited for this order is none of its own pay, which campaigns multiply.
+    let mut beside = Points::ZERO;
+    let waited = referral::waited(account, event).iter().filter_map(|id| programme.rule(id));
+    let (to_refer, to_pay): (Vec<&Rule>, Vec<&Rule>) = waited.partition(|rule| rule.to == Payee::Referrer);
+    refers.extend(to_refer.into_iter().map(|rule| rule.id.clone()));
+    let rewards =
+        to_pay.into_iter().map(|rule| (rule, None)).chain(referral::rewards(programme, account, event));
+    for (rule, why) in rewards {
+        let origin = Origin::Rule(rule.id.clone());
+        let Earn::Fixed(points) = rule.earn else { continue }; // the programme's reader lets no other through
+        if let Some(why) = why {
+            draft.declined(&origin, points, why, None);
+            continue;
+        }
+        let cut = limit::cut(&rule.limits, &origin, account, &day, points, retention);
+        draft.pay(&origin, &rule.limits, points, &cut, None, None)?;
+        beside = beside.plus(cut.paid)?;
+    }
+    if let Some((level, more)) = tier::bonus(programme, account, base.plus(beside)?)? {
+        let entry = draft.entry(
+            EntryKind::Earned,
+            &Origin::Tier(level.id.clone()),
+            more,
+            Some(base.plus(beside)?.0.into()),
+        );
         draft.entries.push(Entry { factor: Some(level.earn), ..entry });
     }
     let mut draws = Vec::new();
@@ -179,17 +224,21 @@ fn decide(
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }
     }
-    let (entries, noted) = draft.with_note(note(event));
-    Ok(Decided { entries, noted, unsure, once, draws })
+    let (entries, noted) = draft.with_note(note(event, waits));
+    let referral = referral::refer(account, event, refers);
+    Ok(Decided { entries, noted, unsure, once, draws, referral })
 }
 
 /// What the conditions of later events may ask of this one.
-fn note(event: &Event) -> Option<Note> {
+fn note(event: &Event, waits: Vec<RuleId>) -> Option<Note> {
     if let Some(order) = &event.order {
         return Some(Note::Order { amount: order.amount });
     }
     if let Some(profile) = &event.profile {
-        return Some(Note::Profile((**profile).clone()));
+        return Some(Note::Profile(ProfileUpdate { waits, ..(**profile).clone() }));
+    }
+    if let Some(Internal::Referred(referred)) = event.internal.as_deref() {
+        return Some(Note::Referred { newcomer: referred.newcomer.clone(), registered: referred.registered });
     }
     (event.kind.as_str() == "member.signed_in").then_some(Note::SignIn {})
 }

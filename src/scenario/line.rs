@@ -10,9 +10,13 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
 use crate::entry::{Applied, Change, Entry, EntryKind, Origin, TierChange};
+use crate::types::MemberId;
 
 /// The field of a tier change that names the level from now on.
 pub(super) const TIER_CHANGE: &str = "tier_change";
+
+/// The field that names whose the change is, where it is not the step's member's.
+pub(super) const MEMBER: &str = "member";
 
 /// An entry or a tier change: its fields in their order.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -35,6 +39,13 @@ impl Line {
     pub(super) fn of(fields: impl IntoIterator<Item = (String, String)>) -> Self {
         let said = fields.into_iter().map(|(name, value)| Field { name, value }).collect();
         Self { said, more: Vec::new() }
+    }
+
+    /// The line of a change of another account than that of the step's member.
+    pub(super) fn of_member(mut self, member: &MemberId) -> Self {
+        let value = member.as_str().to_owned();
+        self.said.insert(0, Field { name: MEMBER.to_owned(), value });
+        self
     }
 
     /// The line of a change; nothing for one that only takes note of what a member did.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use rust_decimal::Decimal;
 
-use super::line::{self, TIER_CHANGE};
+use super::line::{self, MEMBER, TIER_CHANGE};
 use super::{Expect, ExpectedAccount, Fact, Line, Moment, Scenario, ScenarioFile, Step, data};
 use crate::entry::{EntryKind, Origin, Why};
 use crate::event::Reason;
@@ -41,8 +41,20 @@ const DEDUPE_WINDOW: Duration = Duration::from_hours(30 * 24);
 const MOST_LINES: usize = 2_000;
 
 /// What an expected line may say beside what pays; what comes after the reason only where it matters.
-const LINE_KEYS: [&str; 11] =
-    [TIER_CHANGE, "kind", "points", "declined", "reason", "of", "factor", "streak", "day", "from", "measure"];
+const LINE_KEYS: [&str; 12] = [
+    TIER_CHANGE,
+    MEMBER,
+    "kind",
+    "points",
+    "declined",
+    "reason",
+    "of",
+    "factor",
+    "streak",
+    "day",
+    "from",
+    "measure",
+];
 
 impl ScenarioFile {
     /// Reads a file; `file` names it in problems and failures.

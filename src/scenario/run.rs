@@ -9,14 +9,16 @@ use super::diff::compare;
 use super::receipts::Receipts;
 use super::{Difference, Expect, ExpectedAccount, Failure, Line, Moment, Scenario, Step, data};
 use crate::account::{Account, Retention};
+use crate::entry::Renderer;
 use crate::event::decode::{Decoded, Decoder};
+use crate::event::internal::REFERRED;
 use crate::event::{Event, Reason, Rejected};
 use crate::log::Record;
 use crate::programme::Programme;
 use crate::rules::{self, Outside};
 use crate::spelling;
 use crate::store::ReceiptKey;
-use crate::types::{CampaignId, Coordinates, EventType, MemberId, Points};
+use crate::types::{CampaignId, Coordinates, EventType, MemberId, Points, TopicName};
 use crate::yaml::MAX_BYTES;
 
 /// Runs scenarios under one programme.
@@ -24,8 +26,13 @@ use crate::yaml::MAX_BYTES;
 pub struct Runner<'p> {
     programme: &'p Programme,
     decoder: Decoder,
+    renderer: Renderer,
     retention: Retention,
 }
+
+/// The topics that events come from: steps, and what accrual tells itself.
+const STEPS: &str = "scenario";
+const INTERNAL: &str = "internal";
 
 /// What became of an event.
 enum Came {
@@ -51,8 +58,10 @@ impl<'p> Runner<'p> {
     pub fn new(programme: &'p Programme, retention: Retention) -> Self {
         let named = programme.by_type.keys().cloned().collect();
         // An event is no larger than the file that it stands in.
-        let decoder = Decoder::new(named, &programme.currency, MAX_BYTES * 2);
-        Self { programme, decoder, retention }
+        let decoder =
+            Decoder::new(named, &programme.currency, MAX_BYTES * 2).with_internal(TopicName::from(INTERNAL));
+        let renderer = Renderer::new(&programme.name, &programme.version);
+        Self { programme, decoder, renderer, retention }
     }
 
     /// Runs a scenario from no accounts to its end; a failure for each place that is not as expected.
@@ -76,10 +85,13 @@ impl<'p> Runner<'p> {
     }
 
     fn step(&self, step: &Step, number: usize, time: &Zoned, world: &mut World) -> Came {
-        let record = self.record(step, number, time);
-        match self.decoder.decode(&record) {
+        self.arrive(&self.step_record(step, number, time), &step.on, number, world)
+    }
+
+    fn arrive(&self, record: &Record, kind: &EventType, number: usize, world: &mut World) -> Came {
+        match self.decoder.decode(record) {
             Err(rejected) => Came::Refused(rejected),
-            Ok(Decoded::Skipped) => Came::Skipped(step.on.clone()),
+            Ok(Decoded::Skipped) => Came::Skipped(kind.clone()),
             Ok(Decoded::Event(event)) => match world.receipts.find(&event) {
                 Err(rejected) => Came::Refused(rejected),
                 Ok(Some(repeated)) => Came::Duplicate(repeated),
@@ -102,7 +114,15 @@ impl<'p> Runner<'p> {
                     *spent = Points(spent.0.saturating_add(draw.paid.0));
                 }
                 world.receipts.keep(event, &outcome.once, number);
-                Came::Counted(outcome.applied.iter().filter_map(Line::came).collect())
+                let mut lines: Vec<Line> = outcome.applied.iter().filter_map(Line::came).collect();
+                if let Some(referral) = &outcome.referral {
+                    let record = record(INTERNAL, number, self.renderer.referred(event, referral));
+                    let came = self.arrive(&record, &EventType::from(REFERRED), number, world);
+                    if let Came::Counted(more) = came {
+                        lines.extend(more.into_iter().map(|line| line.of_member(&referral.referrer)));
+                    }
+                }
+                Came::Counted(lines)
             }
             Err(overflow) => Came::Refused(Rejected::new(Reason::PointsOverflow, overflow.to_string())),
         }
@@ -118,7 +138,7 @@ impl<'p> Runner<'p> {
 
     /// The step as upstream would send it. What a worker needs and a scenario seldom cares for is
     /// filled in: id, source, and by type the order's id and currency or the review's id.
-    fn record(&self, step: &Step, number: usize, time: &Zoned) -> Record {
+    fn step_record(&self, step: &Step, number: usize, time: &Zoned) -> Record {
         let id = step.id.clone().unwrap_or_else(|| format!("step-{number}"));
         let id = data::text(&id);
         let source = data::text(step.source.as_deref().unwrap_or("scenario"));
@@ -140,17 +160,7 @@ impl<'p> Runner<'p> {
             ("time", &data::text(&time.timestamp().to_string())),
             ("data", &data::object(fields)),
         ]);
-        Record {
-            at: Coordinates {
-                topic: "scenario".into(),
-                partition: 0,
-                offset: i64::try_from(number).unwrap_or(i64::MAX),
-            },
-            published_ms: None,
-            key: None,
-            payload: Some(event.into_bytes()),
-            headers: Vec::new(),
-        }
+        record(STEPS, number, event.into_bytes())
     }
 
     fn account(&self, expected: &ExpectedAccount, world: &World) -> Option<Failure> {
@@ -168,6 +178,17 @@ impl<'p> Runner<'p> {
         }
         let what = format!("the account of {} in the end", expected.member);
         first_line.map(|line| Failure { line, what, differences })
+    }
+}
+
+fn record(topic: &str, number: usize, payload: Vec<u8>) -> Record {
+    let offset = i64::try_from(number).unwrap_or(i64::MAX);
+    Record {
+        at: Coordinates { topic: topic.into(), partition: 0, offset },
+        published_ms: None,
+        key: None,
+        payload: Some(payload),
+        headers: Vec::new(),
     }
 }
 

@@ -41,7 +41,9 @@ fn ledger(awards: &[Value]) -> BTreeMap<String, i64> {
     for award in awards {
         assert!(ids.insert(award["id"].as_str().unwrap()), "published twice: {award}");
         let member = award["data"]["member_id"].as_str().unwrap();
-        *points.entry(member.to_owned()).or_default() += award["data"]["points"].as_i64().unwrap();
+        // What is only noted moves none.
+        let moved = if award["type"] == "member.noted" { Some(0) } else { award["data"]["points"].as_i64() };
+        *points.entry(member.to_owned()).or_default() += moved.unwrap();
     }
     points
 }
@@ -292,6 +294,39 @@ fn binary_cloudevents_pay_as_structured_ones_do() {
     assert_eq!(awards.len(), 1);
     assert_eq!(awards[0]["data"]["points"], 42);
     assert_eq!(awards[0]["data"]["event"]["source"], "shop/till");
+}
+
+#[test]
+fn a_referrer_is_paid_once_through_the_internal_topic_and_nobody_else_writes_to_it() {
+    let rule = "  - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
+  - {id: converted, on: member.registered, earn: {points: 30}, to: referrer, after: first_order}\n";
+    let shop = Shop::open("referred", &format!("{PLAIN}{rule}"), 3);
+    let ann = shop.member("ann");
+    let mut records = Vec::new();
+    for number in 0..200 {
+        let newcomer = shop.member(&format!("n{number}"));
+        let registered = sign_in(&format!("r{number}"), &newcomer, "2026-11-22T09:00:00Z")
+            .replace("member.signed_in", "member.registered")
+            .replace(r#""data":{"#, &format!(r#""data":{{"referrer_id":"{ann}","#));
+        records.push((format!("{number}"), registered));
+        records.push((format!("{number}"), order(&format!("o{number}"), &newcomer, "1.00")));
+    }
+    let forged =
+        sign_in("forged", &ann, "2026-11-22T09:00:00Z").replace("member.signed_in", "member.referred");
+    records.push(("forged".to_owned(), forged));
+    shop.produce_keyed(&records);
+    shop.start(&["--until-idle"]).kill_after(Duration::from_secs(4));
+    shop.work_off();
+    shop.rewind();
+    shop.work_off();
+
+    let awards = shop.awards();
+    assert_eq!(ledger(&awards)[&ann], 200 * 80);
+    assert_eq!(shop.accounts([ann.clone()].iter())[&ann].as_ref().unwrap()["available"], 200 * 80);
+    let letters = shop.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].header("accrual-reason"), "reserved_type");
+    shop.check_schemas();
 }
 
 #[test]

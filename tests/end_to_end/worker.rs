@@ -101,6 +101,11 @@ impl Worker {
         self.child.wait().unwrap();
     }
 
+    pub fn kill_after(self, wait: Duration) {
+        std::thread::sleep(wait);
+        self.kill();
+    }
+
     /// SIGHUP: it looks for another version of its programme.
     pub fn hang_up(&self) {
         let told = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();

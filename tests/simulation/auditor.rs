@@ -135,7 +135,10 @@ pub fn audit(world: &World) -> Result<(), String> {
 
     // Nothing is left over.
     let mut store = world.store.clone();
-    let partitions: Vec<_> = world.broker.ends(&super::world::inputs()).into_keys().collect();
+    let partitions: Vec<_> = [super::world::inputs(), topics.internal]
+        .iter()
+        .flat_map(|topic| world.broker.ends(topic).into_keys())
+        .collect();
     let outbox = store.outbox(&partitions).unwrap();
     if !outbox.is_empty() {
         return Err(format!("the outbox is not empty after a clean stop: {outbox:?}"));
@@ -165,7 +168,10 @@ fn dead_letters_are_right(world: &World, letters: &HashSet<String>) -> Result<()
                 order_of.insert(event, order);
                 events_of.entry(order).or_default().insert(event);
             }
-            Meaning::SignIn { .. } | Meaning::Survey { .. } | Meaning::Skipped => {}
+            Meaning::SignIn { .. }
+            | Meaning::Survey { .. }
+            | Meaning::Registration { .. }
+            | Meaning::Skipped => {}
         }
     }
     for (event, twins) in twins {
@@ -212,12 +218,14 @@ fn audit_budget(world: &World, given: i64) -> Result<(), String> {
     Ok(())
 }
 
-/// Points by member, whole euros of each distinct order and five a day signed in; and how many distinct orders
+/// Points by member: whole euros of each distinct order, five a day signed in, forty a survey, ten for coming, and for their
+/// referrer fifty, and thirty more where they order; and how many distinct orders
 /// there are.
 fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     let mut orders: HashMap<&String, (&String, u64)> = HashMap::new();
     let mut days: HashSet<(&String, u32)> = HashSet::new();
     let mut surveys: HashSet<(&String, usize)> = HashSet::new();
+    let mut referrers: HashMap<&String, &String> = HashMap::new();
     for sent in &world.sent {
         match &sent.meaning {
             Meaning::Order { order, member, amount, .. } => {
@@ -229,11 +237,20 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
             Meaning::Survey { member, survey, .. } => {
                 surveys.insert((member, *survey));
             }
+            Meaning::Registration { member, referrer } => {
+                referrers.insert(member, referrer);
+            }
             _ => {}
         }
     }
     let mut points: BTreeMap<String, i64> = BTreeMap::new();
     let distinct_orders = orders.len() as i64;
+    let have_ordered: HashSet<&String> = orders.values().map(|(member, _)| *member).collect();
+    for (newcomer, referrer) in referrers {
+        *points.entry(newcomer.clone()).or_default() += 10;
+        let has_ordered = have_ordered.contains(newcomer);
+        *points.entry(referrer.clone()).or_default() += if has_ordered { 50 + 30 } else { 50 };
+    }
     for (member, amount) in orders.into_values() {
         *points.entry(member.clone()).or_default() += amount as i64;
     }

@@ -3,6 +3,8 @@
 
 use super::rng::Rng;
 
+const NEWCOMERS: usize = 12;
+
 pub struct Sent {
     pub payload: String,
     /// Partition and offset, as dead letters name them.
@@ -29,6 +31,11 @@ pub enum Meaning {
         event: String,
         member: String,
         survey: usize,
+    },
+    /// Somebody comes, referred by a member.
+    Registration {
+        member: String,
+        referrer: String,
     },
     /// An order that came before, under the same event id with another payload.
     Conflict {
@@ -68,8 +75,17 @@ fn repeat(rng: &mut Rng, earlier: &Sent, number: usize) -> Sent {
 }
 
 fn fresh(rng: &mut Rng, number: usize) -> Sent {
-    let member = format!("m{}", rng.below(6));
-    match rng.below(20) {
+    // Few that everybody meets on, and newcomers, who order before or after they have registered.
+    let member = if rng.chance(150) { newcomer(rng) } else { format!("m{}", rng.below(6)) };
+    match rng.below(22) {
+        20.. => {
+            let number = rng.below(NEWCOMERS);
+            // Always by the same, so that a registration that comes again is a repeat and not another one.
+            let (member, referrer) = (format!("n{number}"), format!("m{}", number % 3));
+            let data = format!(r#"{{"member_id":"{member}","referrer_id":"{referrer}"}}"#);
+            let payload = envelope(&format!("r-{member}"), "member.registered", 1, &data);
+            Sent { at: String::new(), payload, meaning: Meaning::Registration { member, referrer } }
+        }
         0 => Sent { at: String::new(), payload: "{not json".to_owned(), meaning: Meaning::Broken },
         1 => Sent {
             at: String::new(),
@@ -97,6 +113,10 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
             order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64)
         }
     }
+}
+
+fn newcomer(rng: &mut Rng) -> String {
+    format!("n{}", rng.below(NEWCOMERS))
 }
 
 fn order_event(event: &str, order: &str, member: &str, amount: u64) -> Sent {

@@ -113,6 +113,7 @@ pub fn outputs() -> Outputs {
         tier_changes: "tier-changes".into(),
         accounts: "accounts".into(),
         dead_letters: "dead-letters".into(),
+        internal: "internal".into(),
     }
 }
 
@@ -129,13 +130,19 @@ rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
   - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}
   - {id: survey, on: survey.completed, earn: {points: 40}, once_per: data.survey_id}
+  - {id: hello, on: member.registered, earn: {points: 10}}
+  - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
+  - {id: converted, on: member.registered, earn: {points: 30}, to: referrer, after: first_order}
 ";
 
 impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = Rng::new(seed);
         let partitions = 1 + rng.below(4);
-        let broker = MemoryBroker::new(&inputs(), partitions as i32);
+        let broker = MemoryBroker::new(&[
+            (inputs(), partitions as i32),
+            (outputs().internal, 1 + rng.below(2) as i32),
+        ]);
         let records = 20 + rng.below(60);
         let mut sent = traffic::generate(&mut rng, records);
         for record in &mut sent {
@@ -305,7 +312,7 @@ impl World {
             if self.rng.chance(self.faults.rebalance) {
                 self.trace.push("  the group is rebalanced".to_owned());
                 self.faults_met += 1;
-                self.broker.rebalance(&inputs());
+                self.broker.rebalance();
             }
             if self.rng.chance(self.faults.time) {
                 self.trace.push("  time passes".to_owned());
@@ -315,7 +322,7 @@ impl World {
                 self.trace.push(format!("  lane {lane} stands still and is given up by the group"));
                 self.faults_met += 1;
                 let member = self.lanes[&lane].member;
-                self.broker.remove_member(&inputs(), member);
+                self.broker.remove_member(member);
                 self.lanes.get_mut(&lane).expect("it runs").frozen = 1 + self.rng.below(60) as u32;
                 // What it left open would block others for the transaction's time-out.
                 if self.rng.chance(500) {
@@ -363,7 +370,7 @@ impl World {
                     return match ending {
                         Ending::AsTold => Ok(Heard::End),
                         Ending::Crashed => {
-                            self.broker.remove_member(&inputs(), ended.member);
+                            self.broker.remove_member(ended.member);
                             Ok(Heard::Crash)
                         }
                         Ending::Failed(why) => Err(format!("lane {lane} ended: {why}")),
@@ -380,7 +387,7 @@ impl World {
     fn start(&mut self, lane: usize) -> Result<(), String> {
         let (actions, receiver) = channel();
         let status = Arc::new(LaneStatus::new(format!("{lane}")));
-        let log = self.broker.connect(&inputs(), &format!("lane-{lane}"));
+        let log = self.broker.connect(&format!("lane-{lane}"));
         let member = log.member;
         let gate = Gate { lane, signals: self.signals.0.clone(), actions: receiver };
         let (store, settings, metrics) = (self.store.clone(), self.settings.clone(), self.metrics.clone());

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::campaign::Campaign;
 use super::condition::{Condition, Expression};
-use super::{Paying, Programme, Rule};
+use super::{After, Payee, Paying, Programme, Rule};
 use crate::spelling;
 use crate::types::EventType;
 use crate::yaml::{self, Collector, Map, Node, Problems, Value, shown};
@@ -151,6 +151,12 @@ fn by_type(rules: &[Rule], campaigns: &[Campaign]) -> HashMap<EventType, Paying>
     let mut expressions = rules.iter().flat_map(|rule| rule.of.iter().chain(&rule.once_per));
     if of_rules.chain(of_campaigns).any(Condition::asks_member) || expressions.any(Expression::asks_member) {
         heard.extend(["order.paid", "member.signed_in"]);
+    }
+    if rules.iter().any(|rule| rule.after == After::FirstOrder) {
+        heard.push("order.paid");
+    }
+    if rules.iter().any(|rule| rule.to == Payee::Referrer) {
+        heard.push(crate::event::internal::REFERRED);
     }
     for kind in heard {
         by_type.entry(EventType::from(kind)).or_default();

@@ -12,8 +12,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("tiers.review", "`tiers.review`"),
     ("level.redeem", "`redeem`"),
     ("rule.on", "a rule on this event type"),
-    ("rule.to", "`to`"),
-    ("rule.after", "`after`"),
     ("rule.give", "`give`"),
     ("rule.hold", "`hold`"),
     ("rule.expire", "`expire`"),

@@ -7,7 +7,7 @@ use super::limits::points;
 use super::points::expire;
 use super::{conditions, limits, not_yet};
 use crate::programme::condition::{Expression, Scope};
-use crate::programme::{Each, Earn, Rule};
+use crate::programme::{After, Each, Earn, Payee, Rule};
 use crate::spelling;
 use crate::types::{EventType, Points, RuleId};
 use crate::yaml::{Map, Place, Value, shown};
@@ -39,6 +39,12 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
     let limits = limits::read(&map);
     let once_per = conditions::optional(map.get("once_per").as_ref(), scope, conditions::expression);
     let streak = map.get("streak").map_or(Some(Vec::new()), |value| streak(&value));
+    let to =
+        map.get("to").map_or(Some(Payee::Member), |value| value.choice(&[("referrer", Payee::Referrer)]));
+    let after = map
+        .get("after")
+        .map_or(Some(After::Event), |value| value.choice(&[("first_order", After::FirstOrder)]));
+    newcomers_only(&map, on.as_ref());
     later(&map, rewards);
     let (earn, of) = earn?;
     Some(Rule {
@@ -51,7 +57,31 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
         limits: limits?,
         once_per: once_per?,
         streak: streak?,
+        to: to?,
+        after: after?,
     })
+}
+
+/// `to` and `after` are for registrations, and what they pay must be known without the event that they are paid by.
+fn newcomers_only(map: &Map<'_>, on: Option<&EventType>) {
+    for key in ["to", "after"] {
+        let Some(value) = map.get(key) else { continue };
+        if on.is_some_and(|on| on.as_str() != "member.registered") {
+            value.report(format!("`{key}` is for rules on member.registered only"));
+            continue;
+        }
+        let per = map.get("earn").and_then(|earn| earn.any_map()).and_then(|earn| earn.get("per"));
+        if let Some(per) = per {
+            per.report(format!("a rule with `{key}` pays a fixed number of points; leave `per` out"));
+        }
+        for other in ["once_per", "streak"] {
+            if let Some(other_value) = map.get(other) {
+                other_value.report(format!(
+                    "`{other}` does not go with `{key}`: a member registers once, and is referred once"
+                ));
+            }
+        }
+    }
 }
 
 fn refuse_types(on: &EventType, value: &Value<'_>) {
@@ -105,8 +135,6 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<(Earn, Option<Expres
 fn later(map: &Map<'_>, rewards: &Ids) {
     for (key, place, value) in map.entries() {
         match key {
-            "to" => drop(value.choice(&[("referrer", ())])),
-            "after" => drop(value.choice(&[("first_order", ())])),
             "give" => give(&value, rewards),
             "hold" => drop(value.period()),
             "expire" => drop(expire(&value)),
