@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use crate::account::ProfileUpdate;
 use crate::event::Event;
-use crate::event::internal::{REFERRED, Referred};
+use crate::event::internal::{Celebration, REFERRED, Referred};
 use crate::programme::Period;
-use crate::types::{CampaignId, EventId, MemberId, Points, RuleId, TierId};
+use crate::types::{CampaignId, EventId, MemberId, Occasion, Points, RuleId, TierId};
 
 /// A change of an account. Each makes the account's version one more.
 #[derive(Clone, PartialEq, Debug)]
@@ -51,6 +51,13 @@ pub enum Note {
     SignIn {},
     /// The shop told something of the member.
     Profile(ProfileUpdate),
+    /// The member's birthday, or that of their registration, has come.
+    Celebrated {
+        /// Which of both.
+        occasion: Occasion,
+        /// In which year.
+        year: i16,
+    },
     /// The member has referred a newcomer.
     Referred {
         /// Whom.
@@ -362,6 +369,13 @@ struct ReferredData<'a> {
     referred: &'a Referred,
 }
 
+/// A member's day, as accrual tells itself.
+#[derive(Serialize)]
+struct OccasionData<'a> {
+    member_id: &'a MemberId,
+    year: i16,
+}
+
 /// The event that caused it.
 #[derive(Serialize, JsonSchema)]
 struct EventRef<'a> {
@@ -469,6 +483,13 @@ impl Renderer {
         let id = self.id(&[&event.id.source, &event.id.id, "referred"], 0);
         let data = ReferredData { member_id: &referral.referrer, referred: &referral.referred };
         self.envelope(id, REFERRED, &referral.referrer, &event.time_text, data)
+    }
+
+    /// The event that says that a member's day has come, for the internal topic. `time` is the day's first moment.
+    pub fn occasion(&self, member: &MemberId, day: &Celebration, time: &str) -> Vec<u8> {
+        let kind = day.occasion.event_type();
+        let id = self.id(&["clock", member.as_str(), kind], u64::try_from(day.year).unwrap_or_default());
+        self.envelope(id, kind, member, time, OccasionData { member_id: member, year: day.year })
     }
 
     /// An account's snapshot: its JSON as stored, in an envelope.

@@ -214,6 +214,29 @@ impl fmt::Display for Coordinates {
     }
 }
 
+/// What the clock brings once a year.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// The member's birthday.
+    Birthday,
+    /// The day on which the member registered, in later years.
+    Anniversary,
+}
+
+impl Occasion {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Birthday, Self::Anniversary];
+
+    /// The type of its event.
+    pub fn event_type(self) -> &'static str {
+        match self {
+            Self::Birthday => "member.birthday",
+            Self::Anniversary => "member.anniversary",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,6 +68,8 @@ hold! {
     rules::ranges_added_by_two_threads_at_once_are_all_there,
     rules::nothing_asked_is_nothing_answered,
     rules::a_store_can_be_probed,
+    rules::who_falls_due_is_given_to_one_and_after_a_while_to_another,
+    rules::a_commit_that_is_refused_does_not_say_when_something_falls_due,
     budgets::leases_shrink_with_what_is_free_and_together_are_the_budget,
     budgets::one_who_needs_more_than_a_share_leases_it_and_at_most_what_is_free,
     budgets::a_budget_of_as_many_points_as_a_programme_may_name_is_counted_exactly,

@@ -20,7 +20,7 @@ use crate::entry::{Change, Entry, EntryKind, Note, Origin, Why};
 use crate::programme::Period;
 use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
 pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
-pub use profile::{Attributes, Profile, ProfileUpdate};
+pub use profile::{Attributes, Celebrated, Profile, ProfileUpdate};
 pub use streak::{Run, Streak};
 
 /// A member's points, tier and what decisions need to remember. As JSON it starts with
@@ -295,9 +295,10 @@ impl Account {
                 self.activity.order(*amount, at, day, retention.months);
                 self.profile.ordered(at);
             }
+            Note::Celebrated { occasion, year } => self.profile.celebrated.celebrate(*occasion, *year),
             Note::Referred { registered, .. } => self.profile.refers(*registered),
             Note::SignIn {} => self.activity.sign_in(day, retention.months),
-            Note::Profile(update) => self.profile.update(update, at),
+            Note::Profile(update) => self.profile.update(update, at, day),
         }
     }
 

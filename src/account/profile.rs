@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::types::{MemberId, RuleId};
+use crate::programme::campaign::birthday_in;
+use crate::types::{MemberId, Occasion, RuleId};
 
 /// What is known of a member.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +26,9 @@ pub struct Profile {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "i64")]
     pub refers_since: Option<i64>,
+    /// The last year whose birthday and whose anniversary of the registration are over for the member.
+    #[serde(skip_serializing_if = "Celebrated::is_nothing", default)]
+    pub celebrated: Celebrated,
     /// The day of birth.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "String", extend("format" = "date"))]
@@ -40,6 +44,43 @@ pub struct Profile {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "i64")]
     pub said: Option<i64>,
+}
+
+/// Years of occasions that are over: an occasion comes once a year, also where the shop corrects a birthday.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Celebrated {
+    /// Of the birthday. The year in which it was first told counts, where it lay before that or on that day.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i16")]
+    pub birthday: Option<i16>,
+    /// Of the registration; the year of the registration itself counts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i16")]
+    pub anniversary: Option<i16>,
+}
+
+impl Celebrated {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The last year of an occasion.
+    pub fn last(&self, occasion: Occasion) -> Option<i16> {
+        match occasion {
+            Occasion::Birthday => self.birthday,
+            Occasion::Anniversary => self.anniversary,
+        }
+    }
+
+    /// An occasion has come.
+    pub fn celebrate(&mut self, occasion: Occasion, year: i16) {
+        let last = match occasion {
+            Occasion::Birthday => &mut self.birthday,
+            Occasion::Anniversary => &mut self.anniversary,
+        };
+        *last = (*last).max(Some(year));
+    }
 }
 
 /// A JSON object, kept as it was written.
@@ -111,11 +152,12 @@ impl Profile {
         self.refers_since = Some(self.refers_since.map_or(registered, |since| since.min(registered)));
     }
 
-    /// Takes in what was said at `at`, in seconds since 1970.
-    pub fn update(&mut self, update: &ProfileUpdate, at: i64) {
+    /// Takes in what was said at `at`, in seconds since 1970, a day of the programme's zone.
+    pub fn update(&mut self, update: &ProfileUpdate, at: i64, day: Date) {
         if update.registered && self.registered.is_none() {
             self.referrer.clone_from(&update.referrer);
             self.waits.clone_from(&update.waits);
+            self.celebrated.celebrate(Occasion::Anniversary, day.year());
         }
         if update.registered {
             // Registered twice is registered since the first time.
@@ -126,6 +168,11 @@ impl Profile {
         }
         self.said = Some(at);
         if let Some(birthday) = update.birthday {
+            if self.celebrated.birthday.is_none() {
+                let is_over = birthday_in(birthday, day.year()) <= day;
+                let year = day.year() - i16::from(!is_over);
+                self.celebrated.celebrate(Occasion::Birthday, year);
+            }
             self.birthday = Some(birthday);
         }
         if let Some(segments) = &update.segments {
@@ -151,10 +198,10 @@ mod tests {
     #[test]
     fn what_is_said_later_counts_whenever_it_comes() {
         let mut profile = Profile::default();
-        profile.update(&segments(&["vip"]), 20);
-        profile.update(&segments(&["new"]), 10);
+        profile.update(&segments(&["vip"]), 20, Date::constant(2026, 1, 1));
+        profile.update(&segments(&["new"]), 10, Date::constant(2026, 1, 1));
         assert_eq!(profile.segments, [Box::from("vip")]);
-        profile.update(&segments(&[]), 30);
+        profile.update(&segments(&[]), 30, Date::constant(2026, 1, 1));
         assert!(profile.segments.is_empty());
     }
 
@@ -163,9 +210,13 @@ mod tests {
         let mut profile = Profile::default();
         let birthday = Date::constant(2000, 2, 29);
         let registered = ProfileUpdate { registered: true, birthday: Some(birthday), ..Default::default() };
-        profile.update(&registered, 10);
-        profile.update(&segments(&["vip"]), 20);
-        profile.update(&ProfileUpdate { registered: true, ..Default::default() }, 30);
+        profile.update(&registered, 10, Date::constant(2026, 1, 1));
+        profile.update(&segments(&["vip"]), 20, Date::constant(2026, 1, 1));
+        profile.update(
+            &ProfileUpdate { registered: true, ..Default::default() },
+            30,
+            Date::constant(2026, 1, 1),
+        );
         assert_eq!((profile.birthday, profile.registered), (Some(birthday), Some(10)));
     }
 }

@@ -19,7 +19,7 @@ use self::report::Report;
 use self::shop::Shop;
 use super::progress::Progress;
 use super::run::{Server, StopSignal, stop_signal};
-use super::setup::{Connections, Stores, retention};
+use super::setup::{CLOCK_EVERY, Connections, Stores, retention};
 use super::summary::{Summary, processed};
 use crate::http::HttpState;
 use crate::lane::budgets::LeaseTimes;
@@ -154,6 +154,7 @@ impl Demo {
             max_record_bytes: 1 << 20,
             cached_accounts: 100_000,
             leases: LeaseTimes::default(),
+            clock_every: CLOCK_EVERY,
             sleep: std::thread::sleep,
         };
         let kafka = (0..lanes)

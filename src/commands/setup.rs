@@ -111,6 +111,7 @@ impl Setup {
             max_record_bytes: limits.max_record_bytes,
             cached_accounts: cache.accounts / (*lanes).max(1),
             leases: LeaseTimes::default(),
+            clock_every: CLOCK_EVERY,
             sleep: std::thread::sleep,
         }
     }
@@ -235,6 +236,9 @@ pub fn log_warnings(warnings: Option<&Problems>) {
         }
     }
 }
+
+/// How often lanes look for members whose day has come: soon after midnight is soon enough.
+pub const CLOCK_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes stores of one kind.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cloudevents::Text;
-use super::internal::{self, Internal, Referred};
+use super::internal::{self, Celebration, Internal, Referred};
 use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
 use crate::account::{Attributes, ProfileUpdate};
 use crate::log::Record;
@@ -55,7 +55,7 @@ pub struct Decoder {
     currency: String,
     digits: u32,
     max_record_bytes: usize,
-    /// The only topic that events of [`internal::RESERVED`] types are taken from.
+    /// The only topic that events that accrual itself sends are taken from.
     internal: Option<TopicName>,
 }
 
@@ -89,7 +89,7 @@ impl Decoder {
             let detail = format!("events of type {kind} are not supported yet; replay them once they are");
             return Err(Rejected::new(Reason::NotSupportedYet, detail));
         }
-        if internal::RESERVED.contains(&kind.as_ref()) && self.internal.as_ref() != Some(&record.at.topic) {
+        if internal::is_reserved(&kind) && self.internal.as_ref() != Some(&record.at.topic) {
             let detail = format!("only accrual itself says {kind}; send what happened, such as an order");
             return Err(Rejected::new(Reason::ReservedType, detail));
         }
@@ -142,10 +142,17 @@ impl Decoder {
                 let update = profile(&told, kind.as_str() == "member.registered")?;
                 Ok(Facts { profile: Some(Box::new(update)), ..Facts::of(member(told.member_id)?) })
             }
+            kind if let Some(occasion) = internal::occasion(kind) => {
+                let day: Day<'_> = parse(data)?;
+                let celebration = Internal::Celebration(Celebration { occasion, year: day.year });
+                Ok(Facts { internal: Some(Box::new(celebration)), ..Facts::of(member(day.member_id)?) })
+            }
             internal::REFERRED => {
                 let member = member(parse::<Any<'_>>(data)?.member_id)?;
-                let referred = Internal::Referred(parse::<Referred>(data)?);
-                Ok(Facts { internal: Some(Box::new(referred)), ..Facts::of(member) })
+                let referred = parse::<Referred>(data)?;
+                let business_key = Some(internal::referred_key(&member, &referred));
+                let internal = Some(Box::new(Internal::Referred(referred)));
+                Ok(Facts { internal, business_key, ..Facts::of(member) })
             }
             _ => Ok(Facts::of(member(parse::<Any<'_>>(data)?.member_id)?)),
         }
@@ -295,6 +302,13 @@ struct Profile<'a> {
     segments: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
     attributes: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Day<'a> {
+    #[serde(borrow)]
+    member_id: Option<Text<'a>>,
+    year: i16,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -13,8 +14,8 @@ use crate::programme::Programme;
 use crate::programme::current::Current;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    AccountWrite, CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket,
-    LoadedBucket, OffsetRange, OutboxKey, Store, StoreError, StoreSettings,
+    AccountWrite, Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest,
+    LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError, StoreSettings,
 };
 use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
 
@@ -43,6 +44,7 @@ impl Shop {
             outbox: Vec::new(),
             published: Vec::new(),
             grants: Vec::new(),
+            due: Vec::new(),
         };
         assert_eq!(self.store.commit(&[bucket]).unwrap(), [Committed::Written]);
     }
@@ -92,6 +94,14 @@ impl Store for Shop {
     }
 
     fn end_lease(&mut self, _: &CampaignId, _: LeaseId) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    fn claim_due(&mut self, _: &[Bucket], _: usize, _: Duration) -> Result<Claimed, StoreError> {
+        unreachable!()
+    }
+
+    fn set_due(&mut self, _: &[(Bucket, DueAt)]) -> Result<(), StoreError> {
         unreachable!()
     }
 

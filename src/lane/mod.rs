@@ -14,6 +14,7 @@
 //! again finds its receipt. `work` tells the cases apart, `recovery` begins after an assignment.
 
 pub mod budgets;
+mod clock;
 pub mod outbox;
 pub mod positions;
 mod publish;
@@ -68,6 +69,8 @@ pub struct LaneSettings {
     pub cached_accounts: usize,
     /// How long it holds on to parts of campaigns' budgets.
     pub leases: LeaseTimes,
+    /// How often it looks for what has fallen due.
+    pub clock_every: Duration,
     /// Waits between two tries inside a transaction, where the group cannot be polled. A function, so
     /// that the simulation need not wait.
     pub sleep: fn(Duration),
@@ -143,6 +146,8 @@ pub struct Lane<L, S> {
     failures: u32,
     /// When lag and connection were last looked at, and the partitions whose lag is shown.
     looked: Instant,
+    told_the_time: Instant,
+    tell_again_after: Duration,
     lagging: Vec<TopicPartition>,
 }
 
@@ -184,6 +189,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     /// A lane over a log and a store.
     pub fn new(log: L, store: S, settings: LaneSettings, metrics: Metrics, status: Arc<LaneStatus>) -> Self {
         let programme = &settings.programme;
+        let clock_every = settings.clock_every;
         Self {
             decoder: decoder(programme, &settings),
             renderer: Renderer::new(&programme.name, &programme.version),
@@ -200,6 +206,8 @@ impl<L: Log, S: Store> Lane<L, S> {
             ranges_unsaved: false,
             failures: 0,
             looked: Instant::now(),
+            told_the_time: Instant::now(),
+            tell_again_after: clock_every,
             lagging: Vec::new(),
         }
     }
@@ -231,6 +239,11 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.look_around();
         self.take_up_programme();
         self.keep_leases()?;
+        match self.tell_the_time() {
+            Ok(()) | Err(Left::Stopped) => {}
+            Err(Left::Reassigned(assigned)) => return self.adopt(assigned).map(|()| Turn::Worked),
+            Err(Left::Failed(error)) => return Err(error),
+        }
         let began = Instant::now();
         let records = match self.log.poll(self.settings.max_events, self.settings.max_wait) {
             Ok(Polled::Records(records)) => records,

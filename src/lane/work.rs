@@ -4,6 +4,8 @@
 use foldhash::{HashMap, HashMapExt};
 use std::collections::hash_map::Entry as Slot;
 
+use jiff::tz::TimeZone;
+
 use super::budgets::Purse;
 use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
@@ -13,10 +15,10 @@ use crate::entry::{Applied, Change, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
-use crate::rules::{self, Draw, Outside, Unsure};
+use crate::rules::{self, Draw, Outside, Unsure, clock};
 use crate::store::{
-    AccountWrite, CommitBucket, Committed, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey,
-    Store,
+    AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
+    ReceiptKey, Store,
 };
 use crate::types::{Bucket, CampaignId, Coordinates, MemberId, TopicPartition};
 
@@ -170,7 +172,12 @@ impl BucketWork {
     }
 
     /// What to write for the bucket, if anything.
-    fn commit(&mut self, batch: &[Delivered], published: Vec<OutboxKey>) -> Option<CommitBucket> {
+    fn commit(
+        &mut self,
+        batch: &[Delivered],
+        published: Vec<OutboxKey>,
+        zone: &TimeZone,
+    ) -> Option<CommitBucket> {
         let mut receipts = Vec::new();
         let mut outbox: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
         for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
@@ -192,6 +199,7 @@ impl BucketWork {
                 outbox::push(blob, record.at.offset, *channel, member, payload);
             }
         }
+        let due = self.due(batch, zone);
         let mut accounts = Vec::new();
         for (member, held) in &mut self.accounts {
             let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
@@ -215,7 +223,26 @@ impl BucketWork {
             outbox,
             published,
             grants: self.grants.clone(),
+            due,
         })
+    }
+
+    /// When something falls due next for members of whom events said something that it depends on.
+    fn due(&self, batch: &[Delivered], zone: &TimeZone) -> Vec<DueAt> {
+        let mut due: Vec<DueAt> = Vec::new();
+        for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
+            let Some((event, _)) = event(batch, at) else { continue };
+            let moves = event.profile.is_some() || event.internal.is_some();
+            if !moves || !matches!(verdict, Verdict::Applied { .. }) {
+                continue;
+            }
+            let account = self.accounts.get(&event.member).and_then(|held| held.account.as_ref());
+            let Some(account) = account.filter(|_| due.iter().all(|due| due.member != event.member)) else {
+                continue;
+            };
+            due.push(DueAt { member: event.member.clone(), at: clock::next(zone, account) });
+        }
+        due
     }
 }
 
@@ -442,7 +469,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut places = Vec::with_capacity(open.len());
         for (at, work) in open.iter_mut().enumerate() {
             let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
-            if let Some(commit) = work.commit(batch, published) {
+            if let Some(commit) = work.commit(batch, published, &self.settings.programme.zone) {
                 commits.push(commit);
                 places.push(at);
             }

@@ -99,6 +99,17 @@ impl MemoryBroker {
         self.lock().committed.iter().map(|(partition, (offset, _))| (partition.clone(), *offset)).collect()
     }
 
+    /// How many records the group has not committed yet.
+    pub fn lag(&self) -> usize {
+        let State { inputs, partitions, committed, .. } = &*self.lock();
+        let read = partitions.iter().filter(|(partition, _)| inputs.contains(&partition.topic));
+        let unread = read.flat_map(|(partition, log)| {
+            let next = committed.get(partition).map_or(0, |(next, _)| *next);
+            log.iter().skip(usize::try_from(next).unwrap_or_default())
+        });
+        unread.filter(|stored| matches!(stored, Stored::Record(_))).count()
+    }
+
     /// The offset after the last of each partition of a topic.
     pub fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, i64> {
         let state = self.lock();

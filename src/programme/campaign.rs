@@ -101,9 +101,14 @@ impl During {
 /// Whether `day` is the birthday of who was born on `birthday`. Who was born on 29 February has it on
 /// 28 February in years without one, so that nobody is left out.
 pub fn is_birthday(birthday: Date, day: Date) -> bool {
-    let same = |date: Date| (date.month(), date.day()) == (day.month(), day.day());
-    let leap_day = (birthday.month(), birthday.day()) == (2, 29);
-    same(birthday) || (leap_day && !day.in_leap_year() && (day.month(), day.day()) == (2, 28))
+    birthday_in(birthday, day.year()) == day
+}
+
+/// The birthday in a year; see [`is_birthday`].
+pub fn birthday_in(birthday: Date, year: i16) -> Date {
+    let same_day = Date::new(year, birthday.month(), birthday.day());
+    // Only 29 February is missing in a year; and 28 February is in all that there are.
+    same_day.or_else(|_| Date::new(year, 2, 28)).unwrap_or(birthday)
 }
 
 #[cfg(test)]

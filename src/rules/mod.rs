@@ -2,6 +2,7 @@
 //! I/O, no chance, so that the same event on the same account always decides the same.
 
 mod campaign;
+pub mod clock;
 mod earn;
 mod facts;
 mod limit;
@@ -15,7 +16,7 @@ use rust_decimal::Decimal;
 use crate::account::{Account, ProfileUpdate, Retention};
 use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Referral, Why};
 use crate::event::Event;
-use crate::event::internal::Internal;
+use crate::event::internal::{Celebration, Internal, Referred};
 use crate::programme::{Earn, Limit, Payee, Paying, Programme, Rule, periods};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
@@ -104,6 +105,7 @@ fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Resul
 }
 
 /// What was decided for an event, before the account evolves.
+#[derive(Default)]
 struct Decided {
     entries: Vec<Entry>,
     /// What the event says for later conditions, where no entry says it.
@@ -123,6 +125,9 @@ fn decide(
     retention: &Retention,
     outside: &Outside<'_>,
 ) -> Result<Decided, PointsOverflow> {
+    if clock::is_over(account, event) {
+        return Ok(Decided::default());
+    }
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
     let day = Day::of(programme, event);
@@ -237,8 +242,14 @@ fn note(event: &Event, waits: Vec<RuleId>) -> Option<Note> {
     if let Some(profile) = &event.profile {
         return Some(Note::Profile(ProfileUpdate { waits, ..(**profile).clone() }));
     }
-    if let Some(Internal::Referred(referred)) = event.internal.as_deref() {
-        return Some(Note::Referred { newcomer: referred.newcomer.clone(), registered: referred.registered });
+    match event.internal.as_deref() {
+        Some(Internal::Referred(Referred { newcomer, registered, .. })) => {
+            return Some(Note::Referred { newcomer: newcomer.clone(), registered: *registered });
+        }
+        Some(Internal::Celebration(Celebration { occasion, year })) => {
+            return Some(Note::Celebrated { occasion: *occasion, year: *year });
+        }
+        None => {}
     }
     (event.kind.as_str() == "member.signed_in").then_some(Note::SignIn {})
 }

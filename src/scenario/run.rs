@@ -11,14 +11,14 @@ use super::{Difference, Expect, ExpectedAccount, Failure, Line, Moment, Scenario
 use crate::account::{Account, Retention};
 use crate::entry::Renderer;
 use crate::event::decode::{Decoded, Decoder};
-use crate::event::internal::REFERRED;
+use crate::event::internal::{self, REFERRED};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::Record;
 use crate::programme::Programme;
-use crate::rules::{self, Outside};
+use crate::rules::{self, Outside, clock};
 use crate::spelling;
 use crate::store::ReceiptKey;
-use crate::types::{CampaignId, Coordinates, EventType, MemberId, Points, TopicName};
+use crate::types::{CampaignId, Coordinates, EventType, MemberId, Occasion, Points, TopicName};
 use crate::yaml::MAX_BYTES;
 
 /// Runs scenarios under one programme.
@@ -85,7 +85,32 @@ impl<'p> Runner<'p> {
     }
 
     fn step(&self, step: &Step, number: usize, time: &Zoned, world: &mut World) -> Came {
-        self.arrive(&self.step_record(step, number, time), &step.on, number, world)
+        match internal::occasion(step.on.as_str()) {
+            Some(occasion) => self.strike(occasion, &step.member, number, time, world),
+            None => self.arrive(&self.step_record(step, number, time), &step.on, number, world),
+        }
+    }
+
+    /// The clock comes to a member's day, if it does at this time.
+    fn strike(
+        &self,
+        occasion: Occasion,
+        member: &MemberId,
+        number: usize,
+        time: &Zoned,
+        world: &mut World,
+    ) -> Came {
+        let zone = &self.programme.zone;
+        let account = world.accounts.get(member);
+        let due = account.map(|account| clock::due(zone, account, time.timestamp())).unwrap_or_default();
+        let Some(due) = due.iter().find(|due| due.celebration.occasion == occasion) else {
+            let kind = occasion.event_type();
+            let detail = format!("the clock does not say {kind} of {member} now; it does once on the day");
+            return Came::Refused(Rejected::new(Reason::ReservedType, detail));
+        };
+        let payload = self.renderer.occasion(member, &due.celebration, &due.time);
+        let kind = EventType::from(occasion.event_type());
+        self.arrive(&record(INTERNAL, number, payload), &kind, number, world)
     }
 
     fn arrive(&self, record: &Record, kind: &EventType, number: usize, world: &mut World) -> Came {

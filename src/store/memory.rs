@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::fast::RandomState;
 
 use super::budget::portion;
 use super::{
-    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
-    OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range, holds_version,
-    never_expires, window_seconds,
+    Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
+    LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range,
+    holds_version, never_expires, window_seconds,
 };
 use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
 
@@ -39,8 +39,8 @@ struct State {
 enum Clock {
     /// Stands still until [`MemoryStore::advance`].
     Set(Duration),
-    /// Runs since the store was made.
-    Running(Instant),
+    /// Runs on from what the time was when the store was made.
+    Running { then: Duration, since: Instant },
 }
 
 #[derive(Default, Debug)]
@@ -55,6 +55,7 @@ struct BucketState {
     outbox: BTreeMap<OutboxKey, Vec<u8>>,
     /// Points granted out of leases that have not ended.
     granted: BTreeMap<(CampaignId, LeaseId), i64>,
+    due: BTreeMap<MemberId, i64>,
 }
 
 /// What became of a budget.
@@ -103,6 +104,24 @@ impl BucketState {
         }
     }
 
+    fn set_due(&mut self, due: &DueAt) {
+        match due.at {
+            Some(at) => _ = self.due.insert(due.member.clone(), at),
+            None => _ = self.due.remove(&due.member),
+        }
+    }
+
+    fn claim_due(&mut self, now: i64, most: usize, hold: i64) -> Vec<MemberId> {
+        let mut due: Vec<(i64, MemberId)> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(member, at)| (*at, member.clone())).collect();
+        due.sort_unstable();
+        due.truncate(most);
+        for (_, member) in &due {
+            self.due.insert(member.clone(), now + hold);
+        }
+        due.into_iter().map(|(_, member)| member).collect()
+    }
+
     fn commit(&mut self, wanted: &CommitBucket, now: u64) -> Committed {
         for key in &wanted.published {
             self.outbox.remove(key);
@@ -120,6 +139,7 @@ impl BucketState {
         for grant in &wanted.grants {
             *self.granted.entry((grant.campaign.clone(), grant.lease)).or_default() += grant.points.0;
         }
+        wanted.due.iter().for_each(|due| self.set_due(due));
         for write in &wanted.accounts {
             self.accounts.insert(write.member.clone(), write.json.clone());
         }
@@ -136,7 +156,7 @@ impl State {
     fn now(&self) -> Duration {
         match self.clock {
             Clock::Set(now) => now,
-            Clock::Running(since) => since.elapsed(),
+            Clock::Running { then, since } => then.saturating_add(since.elapsed()),
         }
     }
 
@@ -193,12 +213,18 @@ fn millis(duration: Duration) -> u64 {
 impl MemoryStore {
     /// An empty store whose clock stands still until [`MemoryStore::advance`].
     pub fn new(settings: StoreSettings) -> Self {
-        Self::with_clock(settings, Clock::Set(Duration::ZERO))
+        Self::at(settings, Duration::ZERO)
     }
 
-    /// An empty store whose receipts expire as time passes.
+    /// The same at another time since 1970.
+    pub fn at(settings: StoreSettings, now: Duration) -> Self {
+        Self::with_clock(settings, Clock::Set(now))
+    }
+
+    /// An empty store on the time as it is.
     pub fn on_running_clock(settings: StoreSettings) -> Self {
-        Self::with_clock(settings, Clock::Running(Instant::now()))
+        let then = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::with_clock(settings, Clock::Running { then, since: Instant::now() })
     }
 
     fn with_clock(settings: StoreSettings, clock: Clock) -> Self {
@@ -211,6 +237,18 @@ impl MemoryStore {
             deployment: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// When something falls due next, by member.
+    pub fn due(&self) -> BTreeMap<MemberId, i64> {
+        let state = self.lock();
+        let due = state.buckets.values().flat_map(|bucket| &bucket.due);
+        due.map(|(member, at)| (member.clone(), *at)).collect()
+    }
+
+    /// The time since 1970.
+    pub fn now(&self) -> Duration {
+        self.lock().now()
     }
 
     /// Lets time pass for every handle. A running clock stands still from then on.
@@ -319,6 +357,25 @@ impl Store for MemoryStore {
 
     fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
         self.lock().end_lease(campaign, lease);
+        Ok(())
+    }
+
+    fn claim_due(&mut self, buckets: &[Bucket], most: usize, hold: Duration) -> Result<Claimed, StoreError> {
+        let mut state = self.lock();
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let (now, hold) = (seconds(state.now()), seconds(hold));
+        let mut claim = |bucket: &Bucket| match state.buckets.get_mut(bucket) {
+            Some(bucket) => bucket.claim_due(now, most, hold),
+            None => Vec::new(),
+        };
+        Ok(Claimed { now, members: buckets.iter().map(&mut claim).collect() })
+    }
+
+    fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for (bucket, due) in due {
+            state.buckets.entry(*bucket).or_default().set_due(due);
+        }
         Ok(())
     }
 

@@ -117,6 +117,26 @@ pub struct CommitBucket {
     pub published: Vec<OutboxKey>,
     /// Points of budgets that the accounts were given, one for each lease.
     pub grants: Vec<Grant>,
+    /// Members whose next moment changed.
+    pub due: Vec<DueAt>,
+}
+
+/// When something falls due for a member next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DueAt {
+    /// The member.
+    pub member: MemberId,
+    /// In seconds since 1970; nothing falls due where absent.
+    pub at: Option<i64>,
+}
+
+/// Members for whom something has fallen due.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimed {
+    /// The store's time, in seconds since 1970.
+    pub now: i64,
+    /// The members of each bucket that was asked for, in the order of the question.
+    pub members: Vec<Vec<MemberId>>,
 }
 
 /// What became of a bucket's commit.
@@ -199,6 +219,14 @@ pub trait Store {
     /// For its holder, who has no commit under way that rests on it; other leases are left to lapse.
     fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError>;
 
+    /// Takes members of these buckets for whom something has fallen due, at most so many of each bucket, the longest
+    /// due first. Nobody else is given them for as long as `hold`, and whoever is does not tell the store that it is
+    /// done: what is decided for the member says when something falls due next.
+    fn claim_due(&mut self, buckets: &[Bucket], most: usize, hold: Duration) -> Result<Claimed, StoreError>;
+
+    /// Says when something falls due for members next, without a change of their accounts.
+    fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError>;
+
     /// Writes down what the deployment was made with, or says what it was made with before.
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError>;
 
@@ -241,6 +269,14 @@ impl<S: Store + ?Sized> Store for Box<S> {
 
     fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
         (**self).end_lease(campaign, lease)
+    }
+
+    fn claim_due(&mut self, buckets: &[Bucket], most: usize, hold: Duration) -> Result<Claimed, StoreError> {
+        (**self).claim_due(buckets, most, hold)
+    }
+
+    fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError> {
+        (**self).set_due(due)
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {

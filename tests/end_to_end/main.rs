@@ -330,6 +330,37 @@ fn a_referrer_is_paid_once_through_the_internal_topic_and_nobody_else_writes_to_
 }
 
 #[test]
+fn the_clock_gives_a_birthday_gift_once_to_a_member_who_never_comes() {
+    let redis = shop::OwnRedis::start();
+    let gift = "  - {id: gift, on: member.birthday, earn: {points: 200}}\n";
+    let shop = Shop::open_with("birthday", &format!("{PLAIN}{gift}"), 2, &redis.url());
+    let ann = shop.member("ann");
+    // Told three days ago, born on the day before yesterday.
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let ago = |days: i64| now.checked_sub(jiff::Span::new().days(days)).unwrap();
+    let told = ago(3).strftime("%Y-%m-%dT12:00:00Z").to_string();
+    let birthday = ago(2).strftime("1990-%m-%d").to_string();
+    let registered = sign_in("r", &ann, &told)
+        .replace("member.signed_in", "member.registered")
+        .replace(r#""data":{"#, &format!(r#""data":{{"birthday":"{birthday}","#));
+    shop.produce_keyed(&[("k".to_owned(), registered)]);
+    for _ in 0..2 {
+        let (one, other) = (shop.start(&[]), shop.start(&[]));
+        one.wait_until_ready();
+        other.wait_until_ready();
+        // Longer than the clock takes to look again.
+        std::thread::sleep(Duration::from_secs(8));
+        assert_eq!((one.terminate(), other.terminate()), (Exit::Code(0), Exit::Code(0)));
+    }
+    let awards = shop.awards();
+    let gifts: Vec<&Value> = awards.iter().filter(|award| award["data"]["rule"] == "gift").collect();
+    assert_eq!(gifts.len(), 1, "{awards:#?}");
+    assert_eq!(gifts[0]["time"], ago(2).strftime("%Y-%m-%dT00:00:00+00:00").to_string());
+    assert_eq!(gifts[0]["data"]["event"]["type"], "member.birthday");
+    assert_eq!(shop.accounts([ann.clone()].iter())[&ann].as_ref().unwrap()["available"], 200);
+}
+
+#[test]
 fn sigterm_ends_the_worker_with_0_and_what_it_had_begun_is_finished_by_the_next() {
     let shop = Shop::open("terminated", PLAIN, 4);
     let records: Vec<(String, String)> = (0..5_000)

@@ -28,7 +28,7 @@ pub fn audit(world: &World) -> Result<(), String> {
     for record in awards.iter().chain(&tier_changes) {
         if let Some(first) = changes.insert(record["id"].as_str().unwrap(), record) {
             if world.repeats_allowed() == 0 || first != record {
-                return Err(format!("published twice: {record}"));
+                return Err(format!("published twice: {record}, first {first}"));
             }
             repeated.insert(record["data"]["event"]["id"].to_string());
         }
@@ -218,7 +218,7 @@ fn audit_budget(world: &World, given: i64) -> Result<(), String> {
     Ok(())
 }
 
-/// Points by member: whole euros of each distinct order, five a day signed in, forty a survey, ten for coming, and for their
+/// Points by member: whole euros of each distinct order, five a day signed in, forty a survey, ten for coming and two hundred for their birthday, and for their
 /// referrer fifty, and thirty more where they order; and how many distinct orders
 /// there are.
 fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
@@ -247,7 +247,7 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     let distinct_orders = orders.len() as i64;
     let have_ordered: HashSet<&String> = orders.values().map(|(member, _)| *member).collect();
     for (newcomer, referrer) in referrers {
-        *points.entry(newcomer.clone()).or_default() += 10;
+        *points.entry(newcomer.clone()).or_default() += 10 + 200;
         let has_ordered = have_ordered.contains(newcomer);
         *points.entry(referrer.clone()).or_default() += if has_ordered { 50 + 30 } else { 50 };
     }

@@ -8,8 +8,8 @@ use accrual::log::memory::MemoryLog;
 use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{
-    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
-    OutboxKey, Store, StoreError,
+    Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
+    LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
 };
 use accrual::types::{Bucket, CampaignId, TopicPartition};
 
@@ -138,6 +138,19 @@ impl Store for FaultyStore {
         self.gate.store("end lease", || self.inner.end_lease(campaign, lease))
     }
 
+    /// A look that finds nothing is none of the scheduler's business.
+    fn claim_due(&mut self, buckets: &[Bucket], most: usize, hold: Duration) -> Result<Claimed, StoreError> {
+        let now = self.inner.now().as_secs();
+        if self.inner.due().values().all(|at| *at > now as i64) {
+            return self.inner.claim_due(buckets, most, hold);
+        }
+        self.gate.store("claim due", || self.inner.claim_due(buckets, most, hold))
+    }
+
+    fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError> {
+        self.gate.store("set due", || self.inner.set_due(due))
+    }
+
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         self.inner.check_deployment(wanted)
     }
@@ -184,6 +197,10 @@ impl Log for FaultyLog {
     }
 
     fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
+        if positions.is_empty() {
+            // Of the clock, and not of the batch that was polled last and may have come to nothing.
+            self.batch.clear();
+        }
         self.gate.log("send offsets", || self.inner.send_offsets(positions))
     }
 

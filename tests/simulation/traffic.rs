@@ -82,7 +82,8 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
             let number = rng.below(NEWCOMERS);
             // Always by the same, so that a registration that comes again is a repeat and not another one.
             let (member, referrer) = (format!("n{number}"), format!("m{}", number % 3));
-            let data = format!(r#"{{"member_id":"{member}","referrer_id":"{referrer}"}}"#);
+            let data =
+                format!(r#"{{"member_id":"{member}","referrer_id":"{referrer}","birthday":"1990-11-03"}}"#);
             let payload = envelope(&format!("r-{member}"), "member.registered", 1, &data);
             Sent { at: String::new(), payload, meaning: Meaning::Registration { member, referrer } }
         }

@@ -98,6 +98,8 @@ struct Running {
 /// Far more than any seed needs, with every fault.
 const MOST_STEPS: usize = 20_000;
 const WINDOW: Duration = Duration::from_hours(1);
+/// 2026-11-01T12:00:00Z, when upstream's events begin.
+const BEGINS: Duration = Duration::from_secs(1_793_534_400);
 /// How long a lease of the budget lives.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// What every order is given more, while the budget lasts.
@@ -133,6 +135,7 @@ rules:
   - {id: hello, on: member.registered, earn: {points: 10}}
   - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
   - {id: converted, on: member.registered, earn: {points: 30}, to: referrer, after: first_order}
+  - {id: birthday-gift, on: member.birthday, earn: {points: 200}}
 ";
 
 impl World {
@@ -171,13 +174,14 @@ impl World {
             max_record_bytes: 10_000,
             cached_accounts: 1 + rng.below(4),
             leases,
+            clock_every: Duration::ZERO,
             sleep: |_| {},
             current: Arc::new(Current::new(programme.clone())),
             programme: programme.clone(),
         };
         Self {
             broker,
-            store: MemoryStore::new(StoreSettings { buckets, dedupe_window: WINDOW }),
+            store: MemoryStore::at(StoreSettings { buckets, dedupe_window: WINDOW }, BEGINS),
             sent,
             trace: Vec::new(),
             steps: 0,
@@ -216,6 +220,7 @@ impl World {
             self.move_offsets(0)?;
             self.work_off()?;
         }
+        self.days_come()?;
         if self.faults.rewind {
             for beyond_the_window in [false, true] {
                 self.stop()?;
@@ -227,6 +232,24 @@ impl World {
             }
         }
         self.stop()
+    }
+
+    /// Everybody's birthday comes. Who was given members to tell and died is followed by another when their time is up.
+    fn days_come(&mut self) -> Result<(), String> {
+        self.trace.push("birthdays come".to_owned());
+        self.store.advance(Duration::from_hours(5 * 24));
+        self.lanes.values_mut().for_each(|lane| lane.idle = 0);
+        let this_year = (BEGINS + Duration::from_hours(60 * 24)).as_secs() as i64;
+        for _ in 0..20 {
+            self.work_off()?;
+            if self.store.due().values().all(|at| *at > this_year) {
+                return Ok(());
+            }
+            self.store.advance(Duration::from_secs(61));
+            // Whoever was idle looks again.
+            self.lanes.values_mut().for_each(|lane| lane.idle = 0);
+        }
+        Err(format!("days that have come are never told: {:?}", self.store.due()))
     }
 
     /// An operator moves the group's offsets while no lane runs.
@@ -271,7 +294,7 @@ impl World {
     fn work_off(&mut self) -> Result<(), String> {
         // Faults end after a while, as they do, so that the work gets done.
         self.faulty_until = self.steps + 600;
-        while self.lag() > 0 || self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
+        while self.broker.lag() > 0 || self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
             if self.steps > MOST_STEPS {
                 return Err("the lanes never finish".to_owned());
             }
@@ -292,12 +315,6 @@ impl World {
         }
         let lane = ready[self.rng.below(ready.len())];
         self.step(lane, self.steps < self.faulty_until)
-    }
-
-    fn lag(&self) -> i64 {
-        let committed = self.broker.committed();
-        let ends = self.broker.ends(&inputs());
-        ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or_default()).sum()
     }
 
     fn step(&mut self, lane: usize, faulty: bool) -> Result<(), String> {

@@ -54,6 +54,7 @@ fn commit(store: &mut dyn Store, bucket: u16, member: &str, expected: u64, grant
         outbox: vec![],
         published: vec![],
         grants,
+        due: vec![],
     };
     store.commit(&[wanted]).unwrap()[0]
 }

@@ -37,6 +37,7 @@ fn measure(members: usize, receipts: usize) {
         outbox: vec![],
         published: vec![],
         grants: vec![],
+        due: vec![],
     };
     store.commit(&(0..BUCKETS).map(warm).collect::<Vec<_>>()).unwrap();
 
@@ -69,6 +70,7 @@ fn measure(members: usize, receipts: usize) {
             outbox: vec![(key.clone(), vec![b'x'; members * 300])],
             published: published.iter().cloned().collect(),
             grants: vec![],
+            due: vec![],
         };
         let wanted: Vec<CommitBucket> = (0..BUCKETS).map(bucket).collect();
         let called = Instant::now();

@@ -32,6 +32,7 @@ fn commit(member: &str, expected: u64) -> [CommitBucket; 1] {
         outbox: vec![(outbox_key(&partition(), offset, offset), b"x".to_vec())],
         published: vec![outbox_key(&partition(), offset - 1, offset - 1)],
         grants: vec![],
+        due: vec![],
     }]
 }
 

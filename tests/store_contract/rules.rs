@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use accrual::store::{
-    CommitBucket, Committed, Deployment, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store, once_key,
+    CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store,
+    once_key,
 };
-use accrual::types::{Bucket, TopicPartition};
+use accrual::types::{Bucket, MemberId, TopicPartition};
 
 use crate::ground::{Ground, account, load, outbox_key, receipt, write};
 
@@ -20,6 +21,7 @@ fn commit(bucket: Bucket) -> CommitBucket {
         outbox: vec![],
         published: vec![],
         grants: vec![],
+        due: vec![],
     }
 }
 
@@ -511,4 +513,51 @@ pub fn a_deployment_is_written_down_once_and_told_to_all(ground: &Ground) {
     assert_eq!(ground.open().check_deployment(&first).unwrap(), first);
     assert_eq!(ground.open().check_deployment(&other).unwrap(), first, "the mismatch is told");
     assert_eq!(ground.open().check_deployment(&first).unwrap(), first);
+}
+
+/// Of a bucket's members for whom something has fallen due, those of a test.
+fn claim(store: &mut dyn Store, bucket: Bucket, mine: &[&str], hold: Duration) -> Vec<MemberId> {
+    let claimed = store.claim_due(&[Bucket(9), bucket], 100_000, hold).unwrap();
+    assert_eq!(claimed.members.len(), 2);
+    assert!(claimed.members[0].iter().all(|member| !mine.contains(&member.as_str())));
+    claimed.members[1].iter().filter(|member| mine.contains(&member.as_str())).cloned().collect()
+}
+
+pub fn who_falls_due_is_given_to_one_and_after_a_while_to_another(ground: &Ground) {
+    let (mut store, mut other) = (ground.open(), ground.open());
+    let names = ["ann", "bob", "eve", "joe"].map(|name| ground.name(name));
+    let mine: Vec<&str> = names.iter().map(String::as_str).collect();
+    let [ann, bob, eve, joe] = names.each_ref();
+    let due = |member: &str, at| DueAt { member: member.into(), at };
+    let wanted = CommitBucket {
+        receipts: vec![(ground.name("due").into(), receipt(&ground.partition("orders"), 1))],
+        due: vec![due(bob, Some(-5)), due(ann, Some(-60)), due(eve, Some(1 << 40)), due(joe, Some(-1))],
+        ..commit(BUCKET)
+    };
+    assert_eq!(commit_one(&mut *store, &wanted), Committed::Written);
+    store.set_due(&[(BUCKET, due(joe, None))]).unwrap();
+
+    // The longest due first; what lies ahead and what was taken back, not.
+    assert_eq!(
+        claim(&mut *store, BUCKET, &mine, Duration::from_secs(1)),
+        [ann.as_str().into(), bob.as_str().into()]
+    );
+    assert_eq!(claim(&mut *other, BUCKET, &mine, Duration::from_secs(1)), []);
+    other.set_due(&[(BUCKET, due(bob, Some(1 << 40)))]).unwrap();
+    ground.wait_until(ground.now() + 2);
+    assert_eq!(claim(&mut *other, BUCKET, &mine, Duration::from_secs(60)), [ann.as_str().into()]);
+}
+
+pub fn a_commit_that_is_refused_does_not_say_when_something_falls_due(ground: &Ground) {
+    let mut store = ground.open();
+    let ann = ground.name("ann");
+    let wanted = CommitBucket {
+        accounts: vec![write(&ann, 7)],
+        due: vec![DueAt { member: ann.as_str().into(), at: Some(0) }],
+        receipts: vec![(ground.name("due").into(), receipt(&ground.partition("orders"), 1))],
+        ..commit(Bucket(8))
+    };
+    assert_eq!(commit_one(&mut *store, &wanted), Committed::Refused);
+    // A bucket of its own, because what is claimed is kept from the other test.
+    assert_eq!(claim(&mut *store, Bucket(8), &[&ann], Duration::from_secs(60)), []);
 }

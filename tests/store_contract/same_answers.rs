@@ -157,6 +157,7 @@ fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
             outbox: outbox.into_iter().collect(),
             published,
             grants: vec![],
+            due: vec![],
         },
     )
 }

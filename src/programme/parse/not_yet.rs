@@ -11,7 +11,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("points.notice", "`points.notice`"),
     ("tiers.review", "`tiers.review`"),
     ("level.redeem", "`redeem`"),
-    ("rule.on", "a rule on this event type"),
     ("rule.give", "`give`"),
     ("rule.hold", "`hold`"),
     ("rule.expire", "`expire`"),

@@ -6,6 +6,7 @@ use super::ids::{self, Ids};
 use super::limits::points;
 use super::points::expire;
 use super::{conditions, limits, not_yet};
+use crate::event::internal;
 use crate::programme::condition::{Expression, Scope};
 use crate::programme::{After, Each, Earn, Payee, Rule};
 use crate::spelling;
@@ -15,9 +16,6 @@ use crate::yaml::{Map, Place, Value, shown};
 /// Event types that move points or say nothing about what a member did: nobody earns by them.
 const NOT_EARNING: &[&str] =
     &["order.refunded", "redemption.requested", "redemption.cancelled", "points.adjusted"];
-
-/// Event types that the clock makes.
-const FROM_CLOCK: &[&str] = &["member.birthday", "member.anniversary"];
 
 /// One rule.
 pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Rule> {
@@ -88,8 +86,8 @@ fn refuse_types(on: &EventType, value: &Value<'_>) {
     let name = on.as_str();
     if NOT_EARNING.contains(&name) || name.starts_with("redemption.") {
         value.report(format!("nothing is earned by {}; a rule is for what a member does", shown(name)));
-    } else if FROM_CLOCK.contains(&name) {
-        not_yet::refuse("rule.on", value.place(), value.collector());
+    } else if name == internal::REFERRED {
+        value.report(format!("{name} is accrual's own; a rule with `to: referrer` is on member.registered"));
     }
 }
 

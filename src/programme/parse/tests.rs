@@ -125,7 +125,6 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
             "points.notice" => with("points: {notice: P30D}"),
             "tiers.review" => tiers("review: {every: P1Y, drop: to_measure, grace: P30D}"),
             "level.redeem" => with("tiers: {window: lifetime, levels: [{id: a, from: 0, redeem: 1.1}]}"),
-            "rule.on" => with_rule("id: a, on: member.anniversary, earn: {points: 1}"),
             "rule.hold" => rule("hold: P14D"),
             "rule.expire" => rule("expire: never"),
             // Needs a reward to give, and with it `redemption`.
@@ -483,13 +482,13 @@ fn what_the_reference_of_the_language_shows_is_read() {
     let text = read("docs/programme.md");
     let blocks: Vec<&str> =
         text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [rule, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let [rule, newcomers, days, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
     let indented =
         |block: &str| block.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n") + "\n";
     let whole = format!(
         "programme: p\ntimezone: UTC\ncurrency: EUR\n{}\nrules:\n{}campaigns:\n{}",
         tiers.replace("{id: gold", "{id: diamond, from: 100}\n    - {id: gold"),
-        indented(rule),
+        [rule, newcomers, days].map(indented).concat(),
         indented(campaign)
     );
     Programme::parse("docs/programme.md", &whole).unwrap_or_else(|problems| panic!("{problems}"));

@@ -3,10 +3,11 @@
 --
 -- KEYS  the outbox; with receipts: the hashes of the generation before the claimed one, of the claimed
 --       one and of the one after, and the hash of receipts that never expire; with grants: the hash of
---       what was granted out of leases; then the accounts
+--       what was granted out of leases; with moments: the sorted set of when something falls due; then the accounts
 -- ARGV  seconds a generation, the generation claimed, and how many there are of published entries,
---       receipts, outbox entries, receipts that never expire and grants; then
+--       receipts, outbox entries, receipts that never expire, grants and moments; then
 --       grants      each lease's field, the points, and the lease's deadline in milliseconds since 1970
+--       moments     each member, and the second since 1970 at which something falls due next ('' for never)
 --       published   each entry's field
 --       receipts    each key, and after all keys each value
 --       forever     the same of receipts that never expire; only where there are receipts
@@ -20,9 +21,10 @@ local call = redis.call
 local outbox = KEYS[1]
 local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local n_published, n_receipts, n_outbox = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local n_forever, n_grants = tonumber(ARGV[6]), tonumber(ARGV[7])
-local grants = 8
-local published = grants + 3 * n_grants
+local n_forever, n_grants, n_moments = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local grants = 9
+local moments = grants + 3 * n_grants
+local published = moments + 2 * n_moments
 local receipts = published + n_published
 local values = receipts + n_receipts
 local forever = values + n_receipts
@@ -81,10 +83,14 @@ local function refused()
     or any(KEYS[5], forever, forever_values)
 end
 
-local granted
+local granted, due
 if n_grants > 0 then
   account = account + 1
   granted = KEYS[account]
+end
+if n_moments > 0 then
+  account = account + 1
+  due = KEYS[account]
 end
 
 -- Whether a lease is past its deadline. It may be reclaimed some time after that, so nothing that is
@@ -95,7 +101,7 @@ local function expired()
   end
   local time = call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  for i = grants, published - 1, 3 do
+  for i = grants, moments - 1, 3 do
     if now >= tonumber(ARGV[i + 2]) then
       return true
     end
@@ -117,6 +123,9 @@ call('HLEN', outbox)
 if granted then
   call('HLEN', granted)
 end
+if due then
+  call('ZCARD', due)
+end
 if refused() then
   clear_published()
   return 0
@@ -126,8 +135,16 @@ if expired() then
   return 2
 end
 
-for i = grants, published - 1, 3 do
+for i = grants, moments - 1, 3 do
   call('HINCRBY', granted, ARGV[i], ARGV[i + 1])
+end
+
+for i = moments, published - 1, 2 do
+  if ARGV[i + 1] == '' then
+    call('ZREM', due, ARGV[i])
+  else
+    call('ZADD', due, ARGV[i + 1], ARGV[i])
+  end
 end
 
 -- One MSET costs a tenth less of the whole than a SET for each account.

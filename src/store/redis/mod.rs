@@ -14,7 +14,7 @@ mod triage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::redis::Value;
 
@@ -23,8 +23,8 @@ use self::reply::Claimed;
 use self::requests::{BucketKeys, Claim, Scripts};
 use self::target::Target;
 use super::{
-    CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket, OffsetRange,
-    OutboxKey, Store, StoreError, StoreSettings, window_seconds,
+    CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket,
+    OffsetRange, OutboxKey, Store, StoreError, StoreSettings, window_seconds,
 };
 use crate::types::{Bucket, Buckets, CampaignId, TopicPartition};
 
@@ -234,6 +234,38 @@ impl Store for RedisStore {
 
     fn end_lease(&mut self, campaign: &CampaignId, lease: LeaseId) -> Result<(), StoreError> {
         self.end(campaign, &lease.to_string())
+    }
+
+    fn claim_due(
+        &mut self,
+        buckets: &[Bucket],
+        most: usize,
+        hold: Duration,
+    ) -> Result<super::Claimed, StoreError> {
+        let request = |bucket: &Bucket| self.scripts.claim_due(*bucket, most, hold);
+        let answers = self.connection.ask_all(buckets.iter().map(request).collect())?;
+        let mut claimed = super::Claimed { now: 0, members: Vec::with_capacity(buckets.len()) };
+        for answer in answers {
+            let (now, members) = reply::due(answer)?;
+            // Nodes of a cluster have clocks of their own: by the earliest nothing is due too early.
+            claimed.now = if claimed.members.is_empty() { now } else { claimed.now.min(now) };
+            claimed.members.push(members);
+        }
+        Ok(claimed)
+    }
+
+    fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError> {
+        let request = |(bucket, due): &(Bucket, DueAt)| {
+            let mut cmd = ::redis::cmd(if due.at.is_some() { "ZADD" } else { "ZREM" });
+            cmd.arg(BucketKeys::of(*bucket).due());
+            if let Some(at) = due.at {
+                cmd.arg(at);
+            }
+            cmd.arg(due.member.as_str());
+            Request::plain(cmd)
+        };
+        self.connection.ask_all(due.iter().map(request).collect())?;
+        Ok(())
     }
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {

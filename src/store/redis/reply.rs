@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::budgets::Leased;
 use crate::store::{Committed, Lease, LoadedBucket, OffsetRange, OutboxKey, Receipt, StoreError};
-use crate::types::{Coordinates, Points};
+use crate::types::{Coordinates, MemberId, Points};
 
 /// What a script that claims a generation of receipts answered.
 pub(super) enum Claimed<T> {
@@ -38,6 +38,14 @@ pub(super) fn committed(answer: Value) -> Result<Committed, StoreError> {
         Value::Int(2) => Ok(Committed::LeaseExpired),
         _ => Err(unexpected("a commit's outcome")),
     }
+}
+
+/// What `claim_due.lua` returns.
+pub(super) fn due(answer: Value) -> Result<(i64, Vec<MemberId>), StoreError> {
+    let mut parts = array(answer)?.into_iter();
+    let Some(Value::Int(now)) = parts.next() else { return Err(unexpected("the time")) };
+    let members = texts(Value::Array(parts.collect()))?;
+    Ok((now, members.into_iter().map(MemberId::from).collect()))
 }
 
 /// What `lease.lua` returns.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Script};
 
@@ -19,6 +20,7 @@ pub(super) struct Scripts {
     pub(super) check_deployment: Arc<Script>,
     pub(super) lease: Arc<Script>,
     pub(super) settle: Arc<Script>,
+    pub(super) claim_due: Arc<Script>,
 }
 
 impl Scripts {
@@ -31,6 +33,7 @@ impl Scripts {
             check_deployment: script(include_str!("check_deployment.lua")),
             lease: script(include_str!("lease.lua")),
             settle: script(include_str!("settle.lua")),
+            claim_due: script(include_str!("claim_due.lua")),
         }
     }
 }
@@ -65,6 +68,10 @@ impl BucketKeys {
 
     pub(super) fn granted(&mut self) -> &str {
         self.with(format_args!("granted"))
+    }
+
+    pub(super) fn due(&mut self) -> &str {
+        self.with(format_args!("due"))
     }
 
     pub(super) fn probe(&mut self) -> &str {
@@ -121,12 +128,20 @@ impl Scripts {
         request
     }
 
+    /// Takes what has fallen due in a bucket: see `claim_due.lua`.
+    pub(super) fn claim_due(&self, bucket: Bucket, most: usize, hold: Duration) -> Request {
+        let mut request = Request::call(&self.claim_due, 1);
+        request.cmd.arg(BucketKeys::of(bucket).due()).arg(most).arg(hold.as_secs());
+        request
+    }
+
     /// Commits a bucket: see `commit.lua`.
     pub(super) fn commit(&self, wanted: &CommitBucket, claim: Claim) -> Request {
         let mut keys = BucketKeys::of(wanted.bucket);
         let receipts = if wanted.receipts.is_empty() { 0 } else { RECEIPTS };
         let granted = usize::from(!wanted.grants.is_empty());
-        let mut request = Request::call(&self.commit, 1 + receipts + granted + wanted.accounts.len());
+        let due = usize::from(!wanted.due.is_empty());
+        let mut request = Request::call(&self.commit, 1 + receipts + granted + due + wanted.accounts.len());
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
         if receipts > 0 {
@@ -135,6 +150,9 @@ impl Scripts {
         if granted > 0 {
             cmd.arg(keys.granted());
         }
+        if due > 0 {
+            cmd.arg(keys.due());
+        }
         for write in &wanted.accounts {
             cmd.arg(keys.account(write.member.as_str()));
         }
@@ -142,10 +160,13 @@ impl Scripts {
         let (forever, for_a_time): (Vec<_>, Vec<_>) =
             wanted.receipts.iter().partition(|(key, _)| never_expires(key));
         cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
-        cmd.arg(wanted.grants.len());
+        cmd.arg(wanted.grants.len()).arg(wanted.due.len());
         for grant in &wanted.grants {
             cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
             cmd.arg(grant.points.0).arg(grant.deadline);
+        }
+        for due in &wanted.due {
+            cmd.arg(due.member.as_str()).arg(due.at.map_or_else(String::new, |at| at.to_string()));
         }
         for key in &wanted.published {
             cmd.arg(key.to_string());

@@ -1,0 +1,157 @@
+//! What falls due by itself: a member's birthday and the anniversary of their registration, each once a year at the first
+//! moment of the day in the programme's zone.
+//!
+//! The account says which year's is over, so that a day is celebrated once however often its event comes.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::account::Account;
+use crate::event::Event;
+use crate::event::internal::{Celebration, Internal};
+use crate::programme::campaign::birthday_in;
+use crate::types::Occasion;
+
+/// A day that is over for longer is not celebrated any more: the clock stood still, or had nobody to tell.
+const LATE_BY_AT_MOST: i64 = 31 * 86_400;
+
+/// A member's day that has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Due {
+    /// Which day.
+    pub celebration: Celebration,
+    /// Its first moment.
+    pub at: Timestamp,
+    /// The same as it is published (RFC 3339).
+    pub time: String,
+}
+
+/// The moment at which something falls due next, in seconds since 1970; it may have passed.
+pub fn next(zone: &TimeZone, account: &Account) -> Option<i64> {
+    days(zone, account).filter_map(|day| Some(moment(zone, day.in_year(day.last + 1))?.as_second())).min()
+}
+
+/// The moment after `now` at which something falls due next, whatever has passed.
+pub fn next_after(zone: &TimeZone, account: &Account, now: Timestamp) -> Option<i64> {
+    let year = zone.to_datetime(now).year();
+    let first = |day: Day| {
+        let years = (year.max(day.last + 1)..).take(2);
+        let mut moments = years.filter_map(|year| moment(zone, day.in_year(year)));
+        moments.find(|moment| *moment > now).map(Timestamp::as_second)
+    };
+    days(zone, account).filter_map(first).min()
+}
+
+/// What has come by `now`: of each day the latest, unless it is over or too long ago.
+pub fn due(zone: &TimeZone, account: &Account, now: Timestamp) -> Vec<Due> {
+    let this_year = zone.to_datetime(now).year();
+    let latest = |day: Day| {
+        let come = |year: i16| {
+            let at = moment(zone, day.in_year(year)).filter(|at| *at <= now)?;
+            Some((year, at))
+        };
+        let (year, at) = come(this_year).or_else(|| come(this_year - 1))?;
+        let is_due = year > day.last && now.as_second() - at.as_second() <= LATE_BY_AT_MOST;
+        let time = at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        is_due.then_some(Due { celebration: Celebration { occasion: day.occasion, year }, at, time })
+    };
+    days(zone, account).filter_map(latest).collect()
+}
+
+/// Whether the event says of a day that it has come, and that day is over.
+pub(super) fn is_over(account: &Account, event: &Event) -> bool {
+    let Some(Internal::Celebration(day)) = event.internal.as_deref() else { return false };
+    account.profile.celebrated.last(day.occasion).is_some_and(|last| day.year <= last)
+}
+
+/// A day of a member's that comes every year.
+#[derive(Clone, Copy)]
+struct Day {
+    occasion: Occasion,
+    /// The first of its kind.
+    origin: Date,
+    /// The last year in which it is over.
+    last: i16,
+}
+
+impl Day {
+    fn in_year(self, year: i16) -> Date {
+        birthday_in(self.origin, year)
+    }
+}
+
+fn days(zone: &TimeZone, account: &Account) -> impl Iterator<Item = Day> {
+    let profile = &account.profile;
+    let registered = profile.registered.and_then(|at| Timestamp::from_second(at).ok());
+    let registered = registered.map(|at| zone.to_datetime(at).date());
+    let of = |occasion, origin: Option<Date>| {
+        Some(Day { occasion, origin: origin?, last: profile.celebrated.last(occasion)? })
+    };
+    [of(Occasion::Birthday, profile.birthday), of(Occasion::Anniversary, registered)].into_iter().flatten()
+}
+
+/// The first moment of a day; nothing out of a calendar's reach.
+fn moment(zone: &TimeZone, day: Date) -> Option<Timestamp> {
+    zone.to_ambiguous_zoned(day.at(0, 0, 0, 0)).compatible().ok().map(|first| first.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Profile;
+
+    fn zone() -> TimeZone {
+        TimeZone::get("Asia/Shanghai").unwrap()
+    }
+
+    fn born(birthday: &str, last: i16) -> Account {
+        let mut account = Account::new("ann".into());
+        account.profile = Profile { birthday: Some(birthday.parse().unwrap()), ..Profile::default() };
+        account.profile.celebrated.celebrate(Occasion::Birthday, last);
+        account
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_birthday_comes_at_the_first_moment_of_the_day_in_the_programmes_zone() {
+        let ann = born("1990-05-17", 2025);
+        assert_eq!(next(&zone(), &ann), Some(at("2026-05-17T00:00:00+08:00").as_second()));
+        assert_eq!(due(&zone(), &ann, at("2026-05-16T15:59:59Z")), []);
+        let found = due(&zone(), &ann, at("2026-05-16T16:00:00Z"));
+        assert_eq!(found[0].time, "2026-05-17T00:00:00+08:00");
+        assert_eq!(found[0].celebration, Celebration { occasion: Occasion::Birthday, year: 2026 });
+        assert_eq!(due(&zone(), &born("1990-05-17", 2026), at("2026-05-18T00:00:00Z")), []);
+    }
+
+    #[test]
+    fn who_was_born_on_a_leap_day_has_a_birthday_every_year() {
+        for (year, day) in [(2027, "2027-02-28"), (2028, "2028-02-29")] {
+            let next = next(&zone(), &born("2000-02-29", year - 1)).unwrap();
+            assert_eq!(next, at(&format!("{day}T00:00:00+08:00")).as_second());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_catches_up_on_a_month_and_no_longer() {
+        let ann = born("1990-05-17", 2020);
+        assert_eq!(due(&zone(), &ann, at("2026-06-16T00:00:00+08:00")).len(), 1);
+        assert_eq!(due(&zone(), &ann, at("2026-06-18T00:00:00+08:00")), []);
+        let after = next_after(&zone(), &ann, at("2026-06-18T00:00:00+08:00")).unwrap();
+        assert_eq!(after, at("2027-05-17T00:00:00+08:00").as_second());
+        // Also over the turn of a year.
+        assert_eq!(due(&zone(), &born("1990-12-30", 2025), at("2027-01-02T00:00:00+08:00")).len(), 1);
+    }
+
+    #[test]
+    fn a_registration_has_its_first_anniversary_a_year_later() {
+        let mut ann = Account::new("ann".into());
+        let registered = at("2025-12-31T16:30:00Z"); // 2026-01-01 in Shanghai
+        ann.profile.registered = Some(registered.as_second());
+        ann.profile.celebrated.celebrate(Occasion::Anniversary, 2026);
+        assert_eq!(next(&zone(), &ann), Some(at("2027-01-01T00:00:00+08:00").as_second()));
+    }
+}
