@@ -9,8 +9,8 @@ use super::*;
 use crate::account::Account;
 use crate::lane::status::LaneStatus;
 use crate::metrics::Metrics;
-use crate::programme::Programme;
 use crate::programme::current::Current;
+use crate::programme::{Programme, Versions};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket,
@@ -133,11 +133,11 @@ impl Served {
     async fn new() -> Self {
         let programme = "{programme: shop, timezone: UTC, currency: EUR, rules: \
              [{id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}]}";
-        let programme = Arc::new(Programme::parse("programme.yaml", programme).unwrap());
+        let versions = Arc::new(Versions::only(Programme::parse("programme.yaml", programme).unwrap()));
         let shop = Shop::new();
-        let metrics = Metrics::new(&programme).unwrap();
+        let metrics = Metrics::new(&versions).unwrap();
         let state =
-            HttpState::new(metrics, Arc::new(Current::new(programme)), BUCKETS, Box::new(shop.clone()));
+            HttpState::new(metrics, Arc::new(Current::new(versions)), BUCKETS, Box::new(shop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -4,15 +4,16 @@
 use foldhash::{HashMap, HashMapExt};
 use std::collections::hash_map::Entry as Slot;
 
-use super::budgets::Purse;
+use super::budgets::{Budget, Purse};
 use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
-use crate::account::Account;
+use crate::account::{Account, Retention};
 use crate::entry::{Applied, Change, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
+use crate::programme::Programme;
 use crate::rules::{self, Draw, Outside, Unsure};
 use crate::store::{
     AccountWrite, CommitBucket, Committed, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey,
@@ -34,7 +35,7 @@ pub(super) struct BucketWork {
     /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
     once: Vec<ReceiptKey>,
     /// What was decided takes this of budgets.
-    draws: Vec<Draw>,
+    draws: Vec<(Budget, Draw)>,
     grants: Vec<Grant>,
 }
 
@@ -123,7 +124,7 @@ impl BucketWork {
         }
     }
 
-    /// Decides every event of the bucket, in order, and evolves the accounts. What campaigns pay of their
+    /// Decides every event of the bucket, in order, each by the version of its own time, and evolves the accounts. What campaigns pay of their
     /// budgets is taken out of the purse.
     pub(super) fn decide(
         &mut self,
@@ -141,6 +142,7 @@ impl BucketWork {
         grants.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
+            let programme = settings.versions.at(event.time);
             let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
                 None => match accounts.get_mut(&event.member).and_then(|held| held.account.as_mut()) {
@@ -149,17 +151,20 @@ impl BucketWork {
                             fresh_once.contains(key)
                                 || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
                         };
-                        let left = |campaign: &CampaignId| purse.left(campaign);
+                        let left = |campaign: &CampaignId| purse.left(programme, campaign);
                         let outside = Outside { paid_before: &paid_before, left: &left };
-                        decide_event(event, account, settings, renderer, &outside)
+                        decide_event(event, account, programme, &settings.retention, renderer, &outside)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
             if let Verdict::Applied { once, draws, .. } = &verdict {
                 fresh_once.extend_from_slice(once);
-                draws.iter().for_each(|draw| purse.take(draw, grants));
-                drawn.extend_from_slice(draws);
+                for draw in draws {
+                    let Some(budget) = Budget::of(programme, &draw.campaign) else { continue };
+                    purse.take(&budget, draw, grants);
+                    drawn.push((budget, draw.clone()));
+                }
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -232,7 +237,7 @@ impl BucketWork {
     }
 
     /// What the events wanted and took of budgets.
-    pub(super) fn draws(&self) -> &[Draw] {
+    pub(super) fn draws(&self) -> &[(Budget, Draw)] {
         &self.draws
     }
 
@@ -332,18 +337,19 @@ fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<&str, Receipt>) {
 fn decide_event(
     event: &Event,
     account: &mut Account,
-    settings: &LaneSettings,
+    programme: &Programme,
+    retention: &Retention,
     renderer: &Renderer,
     outside: &Outside<'_>,
 ) -> Verdict {
-    match rules::apply(&settings.programme, account, event, &settings.retention, outside) {
+    match rules::apply(programme, account, event, retention, outside) {
         Ok(outcome) => {
             let rendered = outcome.applied.iter().map(|applied| {
                 let channel = match applied.change {
                     Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
                 };
-                (channel, renderer.change(event, applied))
+                (channel, renderer.change(event, applied, &programme.version))
             });
             let rendered = rendered.collect();
             let rules::Outcome { applied, unsure, once, draws } = outcome;
@@ -527,7 +533,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                 let result = match verdict {
                     Verdict::Applied { applied, rendered, unsure, .. } => {
                         applied.iter().for_each(|applied| tally.applied(applied));
-                        tally.unsure(&unsure);
+                        tally.unsure(self.settings.versions.at(event.time), &unsure);
                         tally.awarded(record.published_ms);
                         for (channel, payload) in rendered {
                             let (offset, member) = (record.at.offset, event.member.clone());

@@ -25,7 +25,7 @@ fn parse(scenarios: &str) -> Result<ScenarioFile, Problems> {
 
 fn run(scenarios: &str) -> Vec<Failure> {
     let file = parse(scenarios).unwrap_or_else(|problems| panic!("{problems}"));
-    Runner::new(&file.programme, KEEPS).run(&file.scenarios[0])
+    Runner::new(&file.versions, KEEPS).run(&file.scenarios[0])
 }
 
 fn json_of(yaml: &str) -> String {

@@ -242,7 +242,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
     let lines: &[(&str, &str)] = &[
         (
             "campaign: []",
-            "5:1 unknown key `campaign`; did you mean `campaigns`? Known here: programme, timezone, currency, points, tiers, rules, campaigns, redemption",
+            "5:1 unknown key `campaign`; did you mean `campaigns`? Known here: programme, timezone, currency, effective_from, points, tiers, rules, campaigns, redemption",
         ),
         (
             "points: {rounding: up}",

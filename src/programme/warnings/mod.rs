@@ -10,8 +10,20 @@ mod piles;
 
 use jiff::Timestamp;
 
-use super::{Programme, Written};
+use super::{Programme, Versions, Written};
 use crate::yaml::{Map, Problems};
+
+/// Everything that is likely wrong with versions, each written as the one of `written` in its place; nothing
+/// where nothing is.
+pub fn of_versions(versions: &Versions, written: Vec<Written>, now: Timestamp) -> Option<Problems> {
+    let begins_later = versions.first().effective_from.is_some_and(|from| now < from);
+    if let Some(map) = written.first().filter(|_| begins_later).and_then(|first| first.value().any_map()) {
+        let message = "no version is in effect before this moment, so that this one decides what happens before it, too; name the version of that time beside it";
+        warn(&map, "effective_from", message.to_owned());
+    }
+    let found = versions.iter().zip(written).filter_map(|(version, written)| find(version, written, now));
+    found.fold(None, |before, these| Some(Problems::and_maybe(before, these)))
+}
 
 /// Everything that is likely wrong, by place; nothing where nothing is.
 pub fn find(programme: &Programme, written: Written, now: Timestamp) -> Option<Problems> {
