@@ -139,6 +139,21 @@ fn the_environment_alone_is_enough() {
 }
 
 #[test]
+fn versions_of_the_programme_are_a_list_of_files_or_paths_with_commas() {
+    let folder = Folder::new("versions");
+    let versions = LEAST.replace("programme: programme.yaml", "programme: [next.yaml, /etc/programme.yaml]");
+    let path = folder.file("accrual.yaml", versions);
+    let config = Config::load(Some(&path), [], &[]).unwrap();
+    assert_eq!(config.programmes, [path.with_file_name("next.yaml"), "/etc/programme.yaml".into()]);
+    let environment = variables(&[("ACCRUAL_PROGRAMME", "a.yaml, b.yaml")]);
+    let config = Config::load(Some(&path), environment, &[]).unwrap();
+    assert_eq!(config.programmes, [Path::new("a.yaml"), Path::new("b.yaml")]);
+    let flags = [flag("programme", "c.yaml,d.yaml", "--programme")];
+    let config = Config::load(Some(&path), variables(&[("ACCRUAL_PROGRAMME", "a.yaml")]), &flags).unwrap();
+    assert_eq!(config.programmes, [Path::new("c.yaml"), Path::new("d.yaml")]);
+}
+
+#[test]
 fn every_setting_has_a_variable_that_sets_it() {
     let everything = [
         ("inputs", "in"),
