@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::lane::status::LaneStatus;
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
-use crate::programme::{Programme, Versions};
+use crate::programme::{Programme, ProgrammeText, Versions};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket,
@@ -97,6 +97,23 @@ impl Store for Shop {
 
     fn check_deployment(&mut self, _: &Deployment) -> Result<Deployment, StoreError> {
         unreachable!()
+    }
+}
+
+#[test]
+fn accounts_are_shown_by_the_version_of_now() {
+    let text = |name: &str, from: &str| ProgrammeText {
+        name: name.to_owned(),
+        text: format!(
+            "{{programme: shop, timezone: UTC, currency: EUR, {from}rules: [{{id: a, on: b, earn: {{points: 5}}}}]}}"
+        ),
+    };
+    let texts = [text("first", ""), text("next", "effective_from: 2026-12-01T00:00, ")];
+    let versions = Arc::new(Versions::parse(&texts).unwrap());
+    let metrics = Metrics::new(&versions).unwrap();
+    let state = HttpState::new(metrics, Arc::new(Current::new(versions)), BUCKETS, Box::new(Shop::new()));
+    for (now, expected) in [("2026-11-30T23:59:59Z", "first"), ("2026-12-01T00:00:00Z", "next")] {
+        assert_eq!(state.programme_at(now.parse().unwrap()).file, expected);
     }
 }
 

@@ -481,11 +481,11 @@ fn what_the_reference_of_the_language_shows_is_read() {
     let text = read("docs/programme.md");
     let blocks: Vec<&str> =
         text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [rule, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let [head, rule, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
     let indented =
         |block: &str| block.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n") + "\n";
     let whole = format!(
-        "programme: p\ntimezone: UTC\ncurrency: EUR\n{}\nrules:\n{}campaigns:\n{}",
+        "{head}{}\nrules:\n{}campaigns:\n{}",
         tiers.replace("{id: gold", "{id: diamond, from: 100}\n    - {id: gold"),
         indented(rule),
         indented(campaign)

@@ -346,28 +346,34 @@ fn programmes() -> Vec<(String, String)> {
 }
 
 #[test]
-fn of_versions_the_first_is_warned_of_where_it_is_not_in_effect_yet_and_each_of_what_is_wrong_in_itself() {
-    let text = |name: &str, from: &str| ProgrammeText {
-        name: name.to_owned(),
-        text: format!(
-            "{BASE}{from}campaigns: [{{id: over, on: order.paid, add: 1, during: {{from: 2026-01-01T00:00, until: 2026-02-01T00:00}}}}]\n"
-        ),
+fn of_versions_the_first_is_warned_of_where_it_is_not_in_effect_yet_and_each_of_what_is_over_in_its_own_time()
+{
+    let text = |name: &str, from: &str| {
+        let during = "{from: 2026-01-01T00:00, until: 2026-02-01T00:00}";
+        let campaigns = format!("campaigns: [{{id: over, on: order.paid, add: 1, during: {during}}}]");
+        ProgrammeText { name: name.to_owned(), text: format!("{BASE}{from}{campaigns}\n") }
     };
-    let (past, next) = (text("past", ""), text("next", "effective_from: 2026-12-01T00:00\n"));
+    let next = || text("next", "effective_from: 2026-12-01T00:00\n");
+    let of_march = || text("march", "effective_from: 2026-03-01T00:00\n");
     for (texts, expected) in [
-        (vec![next.clone(), past.clone()], ["past over has ended", "next over has ended"].to_vec()),
-        (vec![next], ["next no version is in effect", "next over has ended"].to_vec()),
+        (vec![text("past", "")], vec!["past: campaign `over` has ended"]),
+        (
+            vec![next(), text("past", "")],
+            vec!["past: campaign `over` has ended", "next: campaign `over` has ended"],
+        ),
+        // Kept for events that come late.
+        (vec![text("past", ""), of_march()], vec!["march: campaign `over` has ended"]),
+        (vec![next()], vec!["next: no version is in effect before", "next: campaign `over` has ended"]),
     ] {
         let (versions, written) = Versions::parse_written(&texts).unwrap();
         let warnings = of_versions(&versions, written, NOW.parse().unwrap()).unwrap();
         let short = |warning: &crate::yaml::Problem| {
             let Position::File { file, .. } = &warning.position else { panic!("{warning}") };
-            format!("{file} {}", warning.message.replace(['`'], ""))
+            format!("{file}: {}", warning.message)
         };
         let found: Vec<String> = warnings.iter().map(short).collect();
-        let are_as_expected =
-            found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected));
-        assert!(found.len() == expected.len() && are_as_expected, "{found:#?}");
+        let are_right = found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected));
+        assert!(found.len() == expected.len() && are_right, "{found:#?}");
     }
 }
 
