@@ -241,7 +241,6 @@ pub struct Applied {
 pub struct Renderer {
     source: String,
     programme: String,
-    version: String,
 }
 
 /// The namespace of every id that accrual makes (a random UUID, fixed once).
@@ -395,12 +394,8 @@ struct ProgrammeRef<'a> {
 
 impl Renderer {
     /// A renderer for this programme, whose CloudEvents source is `accrual/<programme>`.
-    pub fn new(programme: &str, version: &str) -> Self {
-        Self {
-            source: format!("accrual/{programme}"),
-            programme: programme.to_owned(),
-            version: version.to_owned(),
-        }
+    pub fn new(programme: &str) -> Self {
+        Self { source: format!("accrual/{programme}"), programme: programme.to_owned() }
     }
 
     /// The id of an entry: `UUIDv5` (RFC 9562) of programme, event, origin and index, so that the same
@@ -421,10 +416,10 @@ impl Renderer {
         Uuid::new_v5(&NAMESPACE, &name)
     }
 
-    /// A change as the `CloudEvent` that is published for it.
-    pub fn change(&self, event: &Event, applied: &Applied) -> Vec<u8> {
+    /// A change as the `CloudEvent` that is published for it, with the version of the programme that decided it.
+    pub fn change(&self, event: &Event, applied: &Applied, version: &str) -> Vec<u8> {
         let event_ref = EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
-        let programme = ProgrammeRef { name: &self.programme, version: &self.version };
+        let programme = ProgrammeRef { name: &self.programme, version };
         match &applied.change {
             Change::Entry(entry) => {
                 let id = self.entry_id(&event.id, &entry.by, entry.index);

@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 use crate::event::Reason;
-use crate::programme::Programme;
+use crate::programme::{Programme, Versions};
 
 /// The worker's series, with the registry that renders them.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Metrics {
     pub duplicates: IntCounterVec,
     /// Dead letters by reason.
     pub dead_letters: IntCounterVec,
-    /// The worker's build and programme.
+    /// The worker's build and programme, a series for each version.
     pub build: IntGaugeVec,
     /// Whether the programme's file was changed and cannot be taken up.
     pub programme_wrong: IntGauge,
@@ -93,7 +93,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Where two series have one name: a mistake in this file.
-    pub fn new(programme: &Programme) -> Result<Self, prometheus::Error> {
+    pub fn new(versions: &Versions) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
@@ -184,7 +184,7 @@ impl Metrics {
             )?,
             build: gauges(
                 "accrual_build_info",
-                "The worker's build and programme.",
+                "The worker's build and programme, a series for each version of the programme that it has.",
                 &["version", "programme", "programme_version"],
             )?,
             programme_wrong: IntGauge::new(
@@ -195,18 +195,20 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.programme_wrong.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        metrics.takes_up(programme);
+        metrics.takes_up(versions);
         Ok(metrics)
     }
 
-    /// Has the series tell of this version of the programme.
-    pub fn takes_up(&self, programme: &Programme) {
+    /// Has the series tell of these versions of the programme.
+    pub fn takes_up(&self, versions: &Versions) {
         self.build.reset();
-        self.build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), &programme.name, &programme.version])
-            .set(1);
+        for programme in versions.iter() {
+            self.build
+                .with_label_values(&[env!("CARGO_PKG_VERSION"), &programme.name, &programme.version])
+                .set(1);
+            self.start_at_zero(programme);
+        }
         self.programme_wrong.set(0);
-        self.start_at_zero(programme);
     }
 
     fn start_at_zero(&self, programme: &Programme) {

@@ -46,6 +46,42 @@ fn a_programme_that_nothing_is_wrong_with_is_silent_with_denied_warnings_too() {
 }
 
 #[test]
+fn every_version_is_checked_and_named_with_its_file_and_the_time_whose_events_it_decides() {
+    const NEXT: &str = "tests/fixtures/config/next-version.yaml";
+    let output = check(&format!("{NEXT},examples/programme.yaml"), &["--deny-warnings"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+        (Some(0), ""),
+        "{shown}"
+    );
+    let ends: Vec<&str> =
+        shown.lines().filter_map(|line| line.split_once("; ")).map(|(_, end)| end).collect();
+    assert_eq!(
+        ends,
+        [
+            "examples/programme.yaml decides until 9000-01-01T00:00:00",
+            "tests/fixtures/config/next-version.yaml decides from 9000-01-01T00:00:00"
+        ]
+    );
+    // Given again instead of with a comma; and without a version that is in effect today.
+    let again = check(NEXT, &["--programme", "examples/programme.yaml"]);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), shown);
+    let alone = check(NEXT, &[]);
+    assert!(
+        stderr(&alone).contains("warning: no version is in effect before this moment"),
+        "{}",
+        stderr(&alone)
+    );
+    let twice = check(NEXT, &["--programme", NEXT]);
+    assert!(
+        stderr(&twice)
+            .contains("`effective_from` is the same as in tests/fixtures/config/next-version.yaml:5")
+    );
+    assert_eq!((alone.status.code(), twice.status.code()), (Some(0), Some(2)));
+}
+
+#[test]
 fn readme_md_shows_warnings_as_they_are_printed() {
     let shown = read("tests/fixtures/config/warned.txt").replace(WARNED, "programme.yaml");
     let readme = read("README.md");

@@ -15,13 +15,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use accrual::metrics::Metrics;
-use accrual::programme::Programme;
+use accrual::programme::{Programme, Versions};
 
 /// All series of a worker that has met everything, in Prometheus' text format.
 fn rendered() -> String {
     let programme = include_str!("../examples/programme.yaml");
     let programme = Programme::parse("examples/programme.yaml", programme).unwrap();
-    let metrics = Metrics::new(&programme).unwrap();
+    let metrics = Metrics::new(&Versions::only(programme)).unwrap();
     metrics.events.with_label_values(&["order.paid", "applied"]).inc();
     metrics.points.with_label_values(&["rule", "purchase", "earned"]).inc_by(10);
     metrics.tier_changes.with_label_values(&["basic", "silver"]).inc();

@@ -59,6 +59,7 @@ fn problems(programme: &Value) -> Vec<String> {
 fn whole() -> Value {
     let mut whole = json_of(&read(WHOLE_LANGUAGE));
     let additions = [
+        ("", "effective_from", json!("2026-12-01T00:00")),
         ("/points", "notice", json!("P30D")),
         ("/points/expire", "at", json!("end_of_month")),
         ("/tiers/review", "grace", json!("P30D")),
@@ -269,6 +270,8 @@ fn the_whole_language_the_examples_and_the_programmes_of_scenarios_pass() {
             programmes.push(file);
         } else if file["programme"].is_object() {
             programmes.push(file["programme"].clone());
+        } else if let Some(versions) = file["programme"].as_array() {
+            programmes.extend_from_slice(versions);
         }
     }
     assert!(programmes.len() > 15, "only {}", programmes.len());
@@ -283,6 +286,7 @@ fn a_programme_that_cannot_be_fails() {
         ("", "campaign", Some(json!([]))),
         ("", "rules", Some(json!([]))),
         ("", "currency", Some(json!("RMB¥"))),
+        ("", "effective_from", Some(json!("2026-12-01T00:00Z"))),
         ("", "points", Some(Value::Null)),
         ("/points", "hold", Some(json!("1d"))),
         ("/points", "rounding", Some(json!("up"))),

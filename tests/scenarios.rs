@@ -71,6 +71,18 @@ fn a_changed_programme_is_tried_against_the_scenarios_of_the_old_one() {
 }
 
 #[test]
+fn the_next_version_is_tried_beside_the_one_that_decides_until_then() {
+    // It decides after all that happens in the scenarios.
+    for versions in [
+        &["--programme", "examples/programme.yaml,tests/fixtures/config/next-version.yaml"][..],
+        &["--programme", "tests/fixtures/config/next-version.yaml", "--programme", "examples/programme.yaml"],
+    ] {
+        let output = accrual_test(&[&["examples/scenarios.yaml"], versions].concat());
+        assert_eq!(stdout(&output), "7 scenarios: 7 ok\n", "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_scenario_that_fails_shows_what_was_expected_and_what_came() {
     let output = accrual_test(&["tests/fixtures/scenarios/failing.yaml"]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(1), String::new()));

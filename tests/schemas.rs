@@ -153,7 +153,7 @@ campaigns:
   - {id: regulars, on: member.signed_in, add: 7, audience: member.orders >= 1}
 ";
     let programme = Programme::parse("programme.yaml", programme).unwrap();
-    let renderer = Renderer::new(&programme.name, &programme.version);
+    let renderer = Renderer::new(&programme.name);
     let retention = Retention { history: 10, months: 12, days: 30 };
     let mut account = Account::new("m-1042".into());
     let mut again = example("member.signed_in");
@@ -167,7 +167,9 @@ campaigns:
         let event = decode(&event).unwrap();
         let outcome =
             rules::apply(&programme, &mut account, &event, &retention, &rules::Outside::UNTOUCHED).unwrap();
-        published.extend(outcome.applied.iter().map(|applied| renderer.change(&event, applied)));
+        published.extend(
+            outcome.applied.iter().map(|applied| renderer.change(&event, applied, &programme.version)),
+        );
         let json = account.to_json();
         published.push(renderer.snapshot(&account.member_id, account.version, &event.time_text, &json));
     }

@@ -47,7 +47,8 @@ pub fn account(args: &AccountArgs) -> anyhow::Result<ExitCode> {
     let mut store = setup.stores().open()?;
     let member = MemberId::from(args.member.as_str());
     let buckets = setup.config.buckets;
-    let shown = show(store.as_mut(), &setup.programme, buckets, &member, args.json, Timestamp::now())?;
+    let now = Timestamp::now();
+    let shown = show(store.as_mut(), setup.versions.at(now), buckets, &member, args.json, now)?;
     Ok(if shown { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::setup::{SettingsArgs, Setup};
 use crate::log::kafka;
+use crate::programme::{Programme, Versions};
 use crate::store::StoreError;
 
 /// What `accrual check` is told.
@@ -40,16 +41,8 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         eprintln!("{warnings}\n");
     }
-    let programme = &setup.programme;
     println!("ok    settings: {} lanes, store {}", setup.config.lanes, setup.config.store);
-    println!(
-        "ok    programme {}: version {}, {} rules for {} event types, {} tiers",
-        programme.name,
-        programme.version,
-        programme.rules.len(),
-        programme.by_type.len(),
-        programme.tiers.as_ref().map_or(0, |tiers| tiers.levels.len()),
-    );
+    print_versions(&setup.versions);
     if !args.connect {
         return Ok(ExitCode::SUCCESS);
     }
@@ -66,6 +59,28 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A line for each version, with the time whose events it decides.
+fn print_versions(versions: &Versions) {
+    let mut after = versions.iter().skip(1);
+    for (at, programme) in versions.iter().enumerate() {
+        let moment = |version: &Programme| {
+            version.effective_from.map(|from| version.zone.to_datetime(from).to_string()).unwrap_or_default()
+        };
+        let from = if at == 0 { String::new() } else { format!(" from {}", moment(programme)) };
+        let until = after.next().map(|next| format!(" until {}", moment(next))).unwrap_or_default();
+        let decides = if versions.is_single() { " every event".to_owned() } else { from + &until };
+        println!(
+            "ok    programme {}: version {}, {} rules for {} event types, {} tiers; {} decides{decides}",
+            programme.name,
+            programme.version,
+            programme.rules.len(),
+            programme.by_type.len(),
+            programme.tiers.as_ref().map_or(0, |tiers| tiers.levels.len()),
+            programme.file,
+        );
+    }
 }
 
 fn look_at_store(setup: &Setup) -> Result<(), StoreError> {

@@ -26,8 +26,8 @@ use crate::lane::budgets::LeaseTimes;
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
-use crate::programme::Programme;
 use crate::programme::current::Current;
+use crate::programme::{Programme, Versions};
 use crate::store::StoreSettings;
 use crate::store::memory::MemoryStore;
 use crate::traffic::{ShopTopic, TrafficSettings};
@@ -107,7 +107,7 @@ fn cores() -> usize {
 struct Demo {
     broker: MockBroker,
     store: MemoryStore,
-    programme: Arc<Programme>,
+    versions: Arc<Versions>,
     metrics: Metrics,
     worker: Worker,
     lanes: usize,
@@ -116,8 +116,8 @@ struct Demo {
 impl Demo {
     fn start(lanes: usize) -> anyhow::Result<Self> {
         let programme = Programme::parse("examples/programme.yaml", PROGRAMME)?;
-        let programme = Arc::new(programme);
-        let metrics = Metrics::new(&programme).context("declaring the metrics")?;
+        let versions = Arc::new(Versions::only(programme));
+        let metrics = Metrics::new(&versions).context("declaring the metrics")?;
         let outputs = Outputs {
             awards: "accrual.awards".into(),
             tier_changes: "accrual.tier-changes".into(),
@@ -144,11 +144,11 @@ impl Demo {
         let store =
             MemoryStore::on_running_clock(StoreSettings { buckets: BUCKETS.0, dedupe_window: WINDOW });
         let settings = LaneSettings {
-            programme: programme.clone(),
-            current: Arc::new(Current::new(programme.clone())),
+            versions: versions.clone(),
+            current: Arc::new(Current::new(versions.clone())),
             outputs,
             buckets: BUCKETS,
-            retention: retention(&programme, 10, WINDOW),
+            retention: retention(&versions, 10, WINDOW),
             max_events: BATCH,
             max_wait: Duration::from_millis(20),
             max_record_bytes: 1 << 20,
@@ -169,7 +169,7 @@ impl Demo {
             .collect();
         let connections = Connections { kafka, stores: Stores::Memory(store.clone()) };
         let worker = Worker::start(lanes, &settings, &metrics, connections);
-        Ok(Self { broker, store, programme, metrics, worker, lanes })
+        Ok(Self { broker, store, versions, metrics, worker, lanes })
     }
 
     /// Works the traffic off and shows what came of it. Nothing where it was told to stop.
@@ -184,7 +184,7 @@ impl Demo {
         let traffic = TrafficSettings {
             seed: args.seed,
             members: args.members,
-            currency: self.programme.currency.clone(),
+            currency: self.versions.first().currency.clone(),
             ..TrafficSettings::default()
         };
         let began = Instant::now();
@@ -220,10 +220,10 @@ impl Demo {
         }
         progress.finish();
         let sent = shop.close()?;
-        let summary = Summary::of(&self.metrics, &self.programme);
+        let summary = Summary::of(&self.metrics, self.versions.first());
         // When the last record was counted, not when it was sure that it was the last.
         let took = moved.duration_since(began);
-        let report = Report::new(sent, summary, &self.store, &self.programme, self.lanes, took)?;
+        let report = Report::new(sent, summary, &self.store, self.versions.first(), self.lanes, took)?;
         println!("{report}");
         Ok(Some(report))
     }
@@ -273,7 +273,7 @@ impl Kept {
         let store = Box::new(demo.store.clone());
         let state = HttpState::new(
             demo.metrics.clone(),
-            Arc::new(Current::new(demo.programme.clone())),
+            Arc::new(Current::new(demo.versions.clone())),
             BUCKETS,
             store,
         );

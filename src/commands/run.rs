@@ -45,7 +45,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let Config { lanes, http, shutdown, .. } = &setup.config;
-    let metrics = Metrics::new(&setup.programme).context("declaring the metrics")?;
+    let metrics = Metrics::new(&setup.versions).context("declaring the metrics")?;
     let instance = Instance::take(&setup)?;
     let kafka: Vec<KafkaSettings> =
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
@@ -54,9 +54,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        programme = %setup.programme.name,
-        programme_version = %setup.programme.version,
-        rules = setup.programme.rules.len(),
+        programme = %setup.versions.first().name,
+        programme_versions = %setup.versions,
         lanes,
         instance = %instance.name,
         store = %setup.config.store,
@@ -65,15 +64,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     );
     log_warnings(setup.warnings.as_ref());
     let signal = stop_signal(&server.runtime)?;
+    let mut reload =
+        Reload::watch(&setup.config.programmes, setup.current.clone(), metrics.clone(), &server.runtime)?;
     if !prepare(&setup, kafka.first(), &stores, &signal, &state)? {
         server.stop();
         return Ok(ExitCode::SUCCESS);
     }
+    // It may have taken long until Kafka and the store were there.
+    reload.take_up();
     let connections = Connections { kafka, stores };
     let worker = Worker::start(*lanes, &setup.lane_settings(), &metrics, connections);
     state.set_lanes(worker.statuses());
-    let mut reload =
-        Reload::watch(setup.config.programme.clone(), setup.current.clone(), metrics, &server.runtime)?;
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let why = loop {

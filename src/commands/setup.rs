@@ -1,6 +1,6 @@
 //! From settings to the parts of a worker: what `run` and `check` share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
 use crate::programme::current::Current;
-use crate::programme::{Programme, warnings};
+use crate::programme::{ProgrammeText, Versions, warnings};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Deployment, Store, StoreError, StoreSettings};
@@ -26,9 +26,9 @@ use crate::yaml::{Position, Problems};
 pub struct Setup {
     /// The settings.
     pub config: Config,
-    /// The programme.
-    pub programme: Arc<Programme>,
-    /// What is likely wrong with the programme.
+    /// The versions of the programme.
+    pub versions: Arc<Versions>,
+    /// What is likely wrong with them.
     pub warnings: Option<Problems>,
     /// The same as lanes and requests look it up, so that it can be exchanged.
     pub current: Arc<Current>,
@@ -40,9 +40,10 @@ pub struct SettingsArgs {
     /// The settings' file; without one, everything comes from ACCRUAL_ variables and flags.
     #[arg(long, short, env = "ACCRUAL_CONFIG")]
     pub config: Option<std::path::PathBuf>,
-    /// The programme's file, instead of the one in the settings.
-    #[arg(long)]
-    pub programme: Option<String>,
+    /// The programme's file, instead of the one in the settings; several, with commas or given again, where
+    /// versions are shipped ahead.
+    #[arg(long, value_delimiter = ',')]
+    pub programme: Vec<String>,
     /// Where accounts are kept, instead of the store in the settings.
     #[arg(long)]
     pub store: Option<String>,
@@ -62,8 +63,9 @@ pub struct SettingsArgs {
 
 impl SettingsArgs {
     fn overrides(&self) -> Vec<Override> {
+        let programmes = (!self.programme.is_empty()).then(|| self.programme.join(","));
         let flags = [
-            ("programme", "--programme", &self.programme),
+            ("programme", "--programme", &programmes),
             ("store", "--store", &self.store),
             ("kafka.bootstrap.servers", "--bootstrap-servers", &self.bootstrap_servers),
             ("lanes", "--lanes", &self.lanes),
@@ -85,17 +87,17 @@ impl Setup {
     /// Everything that is wrong in either, at once.
     pub fn load(args: &SettingsArgs, now: Timestamp) -> Result<Self, Problems> {
         let config = Config::load(args.config.as_deref(), std::env::vars_os(), &args.overrides())?;
-        let (programme, warnings) = load_programme(&config.programme, now)?;
-        let programme = Arc::new(programme);
-        let current = Arc::new(Current::new(programme.clone()));
-        Ok(Self { config, programme, warnings, current })
+        let (versions, warnings) = load_versions(&config.programmes, now)?;
+        let versions = Arc::new(versions);
+        let current = Arc::new(Current::new(versions.clone()));
+        Ok(Self { config, versions, warnings, current })
     }
 
     /// What the lanes share.
     pub fn lane_settings(&self) -> LaneSettings {
         let Config { outputs, batch, buckets, cache, lanes, limits, .. } = &self.config;
         LaneSettings {
-            programme: self.programme.clone(),
+            versions: self.versions.clone(),
             current: self.current.clone(),
             outputs: Outputs {
                 awards: outputs.awards.clone(),
@@ -105,7 +107,7 @@ impl Setup {
                 internal: outputs.internal.clone(),
             },
             buckets: *buckets,
-            retention: retention(&self.programme, self.config.history, self.config.dedupe.window),
+            retention: retention(&self.versions, self.config.history, self.config.dedupe.window),
             max_events: batch.max_events,
             max_wait: batch.max_wait,
             max_record_bytes: limits.max_record_bytes,
@@ -171,10 +173,11 @@ impl Setup {
     /// # Errors
     /// `Broken` where they differ, saying what would happen; else what the store says.
     pub fn check_deployment(&self, store: &mut dyn Store) -> Result<(), StoreError> {
+        let programme = self.versions.first();
         let wanted = Deployment {
             buckets: self.config.buckets.0,
-            programme: self.programme.name.clone(),
-            timezone: self.programme.zone.iana_name().unwrap_or("UTC").to_owned(),
+            programme: programme.name.clone(),
+            timezone: programme.zone.iana_name().unwrap_or("UTC").to_owned(),
         };
         let made = store.check_deployment(&wanted)?;
         let mut differences = Vec::new();
@@ -208,20 +211,36 @@ impl Setup {
 }
 
 /// How much accounts remember under a programme and these settings.
-pub fn retention(programme: &Programme, history: usize, window: Duration) -> Retention {
+pub fn retention(versions: &Versions, history: usize, window: Duration) -> Retention {
     let days = window.as_secs().div_ceil(86_400);
-    Retention { history, months: programme.kept_months(), days: u16::try_from(days).unwrap_or(u16::MAX) }
+    Retention { history, months: versions.kept_months(), days: u16::try_from(days).unwrap_or(u16::MAX) }
 }
 
-/// Reads a programme's file, and what is likely wrong with it at the present moment.
+/// Reads the files of a programme's versions, and what is likely wrong with them at the present moment.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub fn load_programme(path: &Path, now: Timestamp) -> Result<(Programme, Option<Problems>), Problems> {
-    let name = path.display().to_string();
-    let (programme, written) = Programme::parse_written(&name, &config::read_text(path)?)?;
-    let warnings = warnings::find(&programme, written, now);
-    Ok((programme, warnings))
+/// Everything that is wrong with them.
+pub fn load_versions(paths: &[PathBuf], now: Timestamp) -> Result<(Versions, Option<Problems>), Problems> {
+    let (versions, written) = Versions::parse_written(&programme_texts(paths)?)?;
+    let warnings = warnings::of_versions(&versions, written, now);
+    Ok((versions, warnings))
+}
+
+/// The texts of these files.
+///
+/// # Errors
+/// Why any of them cannot be read.
+pub fn programme_texts(paths: &[PathBuf]) -> Result<Vec<ProgrammeText>, Problems> {
+    let text =
+        |path: &Path| Ok(ProgrammeText { name: path.display().to_string(), text: config::read_text(path)? });
+    let (mut texts, mut problems) = (Vec::new(), None);
+    for path in paths {
+        match text(path) {
+            Ok(text) => texts.push(text),
+            Err(cannot) => problems = Some(Problems::and_maybe(problems, cannot)),
+        }
+    }
+    problems.map_or(Ok(texts), Err)
 }
 
 /// Logs what is likely wrong with a programme, a line each. It runs all the same: whoever wrote it may

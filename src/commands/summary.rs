@@ -242,7 +242,10 @@ fn quantile(histogram: &Histogram, wanted: f64) -> Option<Quantile> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::programme::Versions;
     use prometheus::HistogramOpts;
 
     fn histogram(seconds: &[f64]) -> Histogram {
@@ -269,8 +272,8 @@ mod tests {
     #[test]
     fn the_summary_says_what_the_metrics_say() {
         let text = include_str!("../../examples/programme.yaml");
-        let programme = Programme::parse("programme.yaml", text).unwrap();
-        let metrics = Metrics::new(&programme).unwrap();
+        let programme = Arc::new(Programme::parse("programme.yaml", text).unwrap());
+        let metrics = Metrics::new(&Versions::only(programme.clone())).unwrap();
         metrics.events.with_label_values(&["order.paid", "applied"]).inc_by(1_200);
         metrics.events.with_label_values(&["order.paid", "duplicate"]).inc_by(3);
         metrics.events.with_label_values(&["other", "dead_letter"]).inc_by(2);

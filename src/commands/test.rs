@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::setup::retention;
+use super::setup::{programme_texts, retention};
 use crate::config::read_text;
-use crate::programme::Programme;
+use crate::programme::Versions;
 use crate::scenario::{Failure, ProgrammeText, Programmes, Runner, Scenario, ScenarioFile};
 use crate::yaml::{Problems, shown};
 
@@ -17,9 +17,10 @@ pub struct TestArgs {
     /// Files of scenarios, and folders in which every *.yaml is one that is no programme and no settings.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Try this programme instead of those that the files name.
-    #[arg(long, value_name = "FILE")]
-    programme: Option<PathBuf>,
+    /// Try this programme instead of those that the files name; several, with commas or given again, are
+    /// versions of one.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    programme: Vec<PathBuf>,
     /// Name the scenarios that pass, too, where the output is no terminal.
     #[arg(long, short)]
     verbose: bool,
@@ -34,8 +35,8 @@ const MOST_DEPTH: usize = 32;
 /// # Errors
 /// None; what is wrong with files is printed.
 pub fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let programme = match args.programme.as_deref().map(load).transpose() {
-        Ok(programme) => programme.map(Arc::new),
+    let versions = match load(&args.programme) {
+        Ok(versions) => versions.map(Arc::new),
         Err(problems) => {
             eprintln!("{problems}");
             return Ok(ExitCode::from(2));
@@ -47,7 +48,7 @@ pub fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
         match files(path) {
             Ok(files) => {
                 let asked_for = |file: &&PathBuf| **file == *path || !is_something_else(file);
-                files.iter().filter(asked_for).for_each(|file| report.file(file, programme.as_ref()));
+                files.iter().filter(asked_for).for_each(|file| report.file(file, versions.as_ref()));
             }
             Err(problems) => report.wrong(&problems),
         }
@@ -71,12 +72,12 @@ struct Report {
 }
 
 impl Report {
-    fn file(&mut self, path: &Path, programme: Option<&Arc<Programme>>) {
-        let file = match load_scenarios(path, programme) {
+    fn file(&mut self, path: &Path, versions: Option<&Arc<Versions>>) {
+        let file = match load_scenarios(path, versions) {
             Ok(file) => file,
             Err(problems) => return self.wrong(&problems),
         };
-        let runner = Runner::new(&file.programme, retention(&file.programme, 0, file.dedupe_window));
+        let runner = Runner::new(&file.versions, retention(&file.versions, 0, file.dedupe_window));
         for scenario in &file.scenarios {
             self.scenario(&file, scenario, &runner.run(scenario));
         }
@@ -122,13 +123,16 @@ impl Report {
     }
 }
 
-/// The programme of a file.
-fn load(path: &Path) -> Result<Programme, Problems> {
-    Programme::parse(&path.display().to_string(), &read_text(path)?)
+/// The versions of a programme, if any file of one is named.
+fn load(paths: &[PathBuf]) -> Result<Option<Versions>, Problems> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    Versions::parse(&programme_texts(paths)?).map(Some)
 }
 
 /// The scenarios of a file, with the programme that it names or the one that is given.
-fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result<ScenarioFile, Problems> {
+fn load_scenarios(path: &Path, versions: Option<&Arc<Versions>>) -> Result<ScenarioFile, Problems> {
     let beside = |named: &str| {
         let path = path.parent().unwrap_or(Path::new("")).join(named);
         let text = read_text(&path).map_err(|problems| {
@@ -136,8 +140,8 @@ fn load_scenarios(path: &Path, programme: Option<&Arc<Programme>>) -> Result<Sce
         })?;
         Ok(ProgrammeText { name: path.display().to_string(), text })
     };
-    let programmes = match programme {
-        Some(programme) => Programmes::Always(programme.clone()),
+    let programmes = match versions {
+        Some(versions) => Programmes::Always(versions.clone()),
         None => Programmes::AsNamed(&beside),
     };
     ScenarioFile::parse(&path.display().to_string(), &read_text(path)?, &programmes)

@@ -36,8 +36,8 @@ pub struct Config {
     pub outputs: Outputs,
     /// Where accounts are kept.
     pub store: StoreAddress,
-    /// The programme's file, absolute or relative to the working directory.
-    pub programme: PathBuf,
+    /// The files of the programme's versions, absolute or relative to the working directory; at least one.
+    pub programmes: Vec<PathBuf>,
     /// The HTTP server.
     pub http: Http,
     /// How many lanes a process runs, 1 to 64.

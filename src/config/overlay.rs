@@ -156,6 +156,9 @@ pub(super) fn variable_of(setting: &str) -> String {
 fn put_target(root: &mut Node, target: &Target, value: &str, place: &Place) {
     match target {
         Target::Setting(path) if path == "inputs" => put(root, path, topics(value, place), place),
+        Target::Setting(path) if path == "programme" && value.contains(',') => {
+            put(root, path, list(value, place), place);
+        }
         Target::Setting(path) => put(root, path, Node::scalar(value, place.clone()), place),
         Target::FileOf(path) => {
             let file = map_of("file", Node::scalar(value, place.clone()), place);
@@ -166,10 +169,14 @@ fn put_target(root: &mut Node, target: &Target, value: &str, place: &Place) {
 
 /// `a,b` as one input with both topics.
 fn topics(value: &str, place: &Place) -> Node {
-    let names = value.split(',').map(|name| Node::scalar(name.trim(), place.clone())).collect();
-    let topics = Node { place: place.clone(), content: Content::List(names) };
-    let input = map_of("topics", topics, place);
+    let input = map_of("topics", list(value, place), place);
     Node { place: place.clone(), content: Content::List(vec![input]) }
+}
+
+/// `a,b` as a list.
+fn list(value: &str, place: &Place) -> Node {
+    let items = value.split(',').map(|item| Node::scalar(item.trim(), place.clone())).collect();
+    Node { place: place.clone(), content: Content::List(items) }
 }
 
 fn map_of(key: &str, value: Node, place: &Place) -> Node {

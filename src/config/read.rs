@@ -36,8 +36,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let kafka = kafka::read(&settings, folder);
     let topics = topics::read(&settings);
     let store = required(&settings, "store").and_then(|value| store_address(&value, folder));
-    let programme = required(&settings, "programme")
-        .and_then(|value| value.text().map(|text| path_from(&value, folder, text)));
+    let programmes = required(&settings, "programme").and_then(|value| programmes(&value, folder));
     let http = http(&settings);
     let lanes = settings.get("lanes").map_or_else(|| Some(cores()), |value| value.whole(1..=MOST_LANES));
     let batch = batch(&settings);
@@ -61,7 +60,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         inputs: inputs.into_iter().map(|topics| Input { topics }).collect(),
         outputs,
         store: store?,
-        programme: programme?,
+        programmes: programmes?,
         http: http?,
         lanes: lanes?,
         batch: batch?,
@@ -139,6 +138,17 @@ fn store_address(value: &Value<'_>, folder: &Path) -> Option<StoreAddress> {
             None
         }
     }
+}
+
+/// One file, or the files of several versions.
+fn programmes(value: &Value<'_>, folder: &Path) -> Option<Vec<PathBuf>> {
+    let files = if value.is_scalar() { vec![value.clone()] } else { value.list("a programme's file")? };
+    if files.is_empty() {
+        value.report("`programme` is empty; name at least one file, as in `programme: programme.yaml`");
+    }
+    let paths: Vec<Option<PathBuf>> =
+        files.iter().map(|file| file.text().map(|text| path_from(file, folder, text))).collect();
+    paths.into_iter().collect()
 }
 
 fn http(settings: &Map<'_>) -> Option<Http> {

@@ -81,8 +81,8 @@ fn the_example_is_read_as_it_says() {
         ]
     );
     assert_eq!(config.store.to_string(), "redis://localhost:6379");
-    assert_eq!(config.programme, path.with_file_name("programme.yaml"));
-    assert!(config.programme.exists());
+    assert_eq!(config.programmes, [path.with_file_name("programme.yaml")]);
+    assert!(config.programmes[0].exists());
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.lanes, 2);
     assert_eq!(config.batch, Batch { max_events: 10_000, max_wait: Duration::from_millis(20) });
@@ -132,10 +132,25 @@ fn the_environment_alone_is_enough() {
     assert_eq!(config.kafka.properties["bootstrap.servers"].reveal(), "a:9092,b:9092");
     assert_eq!(config.inputs, [Input { topics: vec!["shop.orders".into(), "shop.members".into()] }]);
     assert_eq!(config.store.to_string(), "cluster redis://a,redis://b,redis://c");
-    assert_eq!(config.programme, Path::new("programme.yaml"));
+    assert_eq!(config.programmes, [Path::new("programme.yaml")]);
     assert_eq!(config.batch.max_wait, Duration::from_millis(50));
     assert_eq!(config.outputs.tier_changes.as_str(), "tiers");
     assert!(config.create_topics);
+}
+
+#[test]
+fn versions_of_the_programme_are_a_list_of_files_or_paths_with_commas() {
+    let folder = Folder::new("versions");
+    let versions = LEAST.replace("programme: programme.yaml", "programme: [next.yaml, /etc/programme.yaml]");
+    let path = folder.file("accrual.yaml", versions);
+    let config = Config::load(Some(&path), [], &[]).unwrap();
+    assert_eq!(config.programmes, [path.with_file_name("next.yaml"), "/etc/programme.yaml".into()]);
+    let environment = variables(&[("ACCRUAL_PROGRAMME", "a.yaml, b.yaml")]);
+    let config = Config::load(Some(&path), environment, &[]).unwrap();
+    assert_eq!(config.programmes, [Path::new("a.yaml"), Path::new("b.yaml")]);
+    let flags = [flag("programme", "c.yaml,d.yaml", "--programme")];
+    let config = Config::load(Some(&path), variables(&[("ACCRUAL_PROGRAMME", "a.yaml")]), &flags).unwrap();
+    assert_eq!(config.programmes, [Path::new("c.yaml"), Path::new("d.yaml")]);
 }
 
 #[test]

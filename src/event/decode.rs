@@ -2,6 +2,7 @@
 //! get wrong is found here and named.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -16,6 +17,7 @@ use super::internal::{self, Celebration, Internal, Referred};
 use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
 use crate::account::{Attributes, ProfileUpdate};
 use crate::log::Record;
+use crate::programme::Versions;
 use crate::store::ReceiptKey;
 use crate::types::{EventId, EventType, MemberId, TopicName};
 
@@ -43,7 +45,7 @@ const NOT_DECIDED_YET: [&str; 4] =
 pub enum Decoded {
     /// An event that the programme names.
     Event(Box<Event>),
-    /// An event of a type that the programme does not name.
+    /// An event of a type that the programme does not name, or not at the event's time.
     Skipped,
 }
 
@@ -52,6 +54,8 @@ pub enum Decoded {
 pub struct Decoder {
     /// The types that the programme names. Few, so that a linear search is the fastest.
     named: Vec<EventType>,
+    /// Of which each names its own types, where there are several.
+    versions: Option<Arc<Versions>>,
     currency: String,
     digits: u32,
     max_record_bytes: usize,
@@ -62,8 +66,23 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for a programme that names these types and pays in this currency.
     pub fn new(named: Vec<EventType>, currency: &str, max_record_bytes: usize) -> Self {
-        let digits = money::minor_digits(currency);
-        Self { named, currency: currency.to_owned(), digits, max_record_bytes, internal: None }
+        Self {
+            named,
+            versions: None,
+            currency: currency.to_owned(),
+            digits: money::minor_digits(currency),
+            max_record_bytes,
+            internal: None,
+        }
+    }
+
+    /// A decoder for the versions of a programme: an event whose type another version names, and not the
+    /// one of the event's own time, is skipped, whatever it holds.
+    pub fn of(versions: &Arc<Versions>, max_record_bytes: usize) -> Self {
+        Self {
+            versions: (!versions.is_single()).then(|| versions.clone()),
+            ..Self::new(versions.types(), &versions.first().currency, max_record_bytes)
+        }
     }
 
     /// Reads what accrual told itself, too, from this topic.
@@ -103,6 +122,9 @@ impl Decoder {
         }
         let time_text = required("time", envelope.time, Reason::NoTime)?;
         let time = rfc3339(&time_text)?;
+        if self.versions.as_ref().is_some_and(|versions| !versions.at(time).by_type.contains_key(kind)) {
+            return Ok(Decoded::Skipped);
+        }
         let Some(data) = envelope.data else {
             return Err(Rejected::new(Reason::NoMember, "the event has no data, expected data.member_id"));
         };

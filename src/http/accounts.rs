@@ -45,7 +45,8 @@ pub(super) async fn account(
             "member {member:?} has no account: nothing has counted for them yet"
         )));
     };
-    Ok(Json(AccountView::of(&state.programme(), &account, Timestamp::now())))
+    let now = Timestamp::now();
+    Ok(Json(AccountView::of(&state.programme_at(now), &account, now)))
 }
 
 fn problem(error: &FindError) -> Problem {

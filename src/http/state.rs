@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -92,8 +93,9 @@ impl HttpState {
         &self.shared.metrics
     }
 
-    pub(super) fn programme(&self) -> Arc<Programme> {
-        self.shared.programme.get()
+    /// The version of the programme that is in effect at this time.
+    pub(super) fn programme_at(&self, time: Timestamp) -> Arc<Programme> {
+        self.shared.programme.get().at(time).clone()
     }
 
     pub(super) fn buckets(&self) -> Buckets {

@@ -10,8 +10,8 @@ use super::*;
 use crate::account::Account;
 use crate::lane::status::LaneStatus;
 use crate::metrics::Metrics;
-use crate::programme::Programme;
 use crate::programme::current::Current;
+use crate::programme::{Programme, ProgrammeText, Versions};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest,
@@ -110,6 +110,23 @@ impl Store for Shop {
     }
 }
 
+#[test]
+fn accounts_are_shown_by_the_version_of_now() {
+    let text = |name: &str, from: &str| ProgrammeText {
+        name: name.to_owned(),
+        text: format!(
+            "{{programme: shop, timezone: UTC, currency: EUR, {from}rules: [{{id: a, on: b, earn: {{points: 5}}}}]}}"
+        ),
+    };
+    let texts = [text("first", ""), text("next", "effective_from: 2026-12-01T00:00, ")];
+    let versions = Arc::new(Versions::parse(&texts).unwrap());
+    let metrics = Metrics::new(&versions).unwrap();
+    let state = HttpState::new(metrics, Arc::new(Current::new(versions)), BUCKETS, Box::new(Shop::new()));
+    for (now, expected) in [("2026-11-30T23:59:59Z", "first"), ("2026-12-01T00:00:00Z", "next")] {
+        assert_eq!(state.programme_at(now.parse().unwrap()).file, expected);
+    }
+}
+
 struct Answer {
     status: u16,
     head: String,
@@ -143,11 +160,11 @@ impl Served {
     async fn new() -> Self {
         let programme = "{programme: shop, timezone: UTC, currency: EUR, rules: \
              [{id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}]}";
-        let programme = Arc::new(Programme::parse("programme.yaml", programme).unwrap());
+        let versions = Arc::new(Versions::only(Programme::parse("programme.yaml", programme).unwrap()));
         let shop = Shop::new();
-        let metrics = Metrics::new(&programme).unwrap();
+        let metrics = Metrics::new(&versions).unwrap();
         let state =
-            HttpState::new(metrics, Arc::new(Current::new(programme)), BUCKETS, Box::new(shop.clone()));
+            HttpState::new(metrics, Arc::new(Current::new(versions)), BUCKETS, Box::new(shop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -4,6 +4,9 @@
 //!
 //! The lane's own count of a lease is only ever too careful: what a commit tried to grant counts as used,
 //! whatever became of it. The store's count is exact, and ending the lease brings the rest back.
+//!
+//! Versions of the programme may differ in how much a campaign's budget is. An event is paid out of a lease
+//! that was taken of its own version's: what is spent in all lay within that when it was leased.
 
 use foldhash::{HashMap, HashMapExt};
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::work::BucketWork;
 use super::{Lane, LaneError, Left};
 use crate::log::Log;
-use crate::programme::Programme;
+use crate::programme::{Programme, Versions};
 use crate::rules::Draw;
 use crate::store::{Grant, Lease, LeaseId, LeaseRequest, Store, StoreError};
 use crate::types::{CampaignId, Points};
@@ -36,16 +39,29 @@ impl Default for LeaseTimes {
     }
 }
 
+/// A campaign's budget, as a version of the programme has it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct Budget {
+    campaign: CampaignId,
+    /// Of which everything that was ever granted is a part, under whichever version.
+    whole: Points,
+}
+
+impl Budget {
+    pub(super) fn of(programme: &Programme, campaign: &CampaignId) -> Option<Self> {
+        let with_budget = programme.campaigns.iter().find(|other| other.id == *campaign)?;
+        Some(Self { campaign: campaign.clone(), whole: with_budget.budget? })
+    }
+}
+
 /// The leases of a lane.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Leases {
-    /// The programme's budgets.
-    budgets: HashMap<CampaignId, Points>,
-    held: HashMap<CampaignId, Held>,
+    held: HashMap<Budget, Held>,
     /// Leases that nothing is granted out of any more, and that the store has not ended yet.
     ending: Vec<(CampaignId, LeaseId)>,
     /// Budgets that had less than was needed, and when they said so.
-    dry: HashMap<CampaignId, Instant>,
+    dry: HashMap<Budget, Instant>,
 }
 
 #[derive(Debug)]
@@ -57,13 +73,9 @@ struct Held {
     since: Instant,
 }
 
-fn budgets(programme: &Programme) -> HashMap<CampaignId, Points> {
-    programme.campaigns.iter().filter_map(|campaign| Some((campaign.id.clone(), campaign.budget?))).collect()
-}
-
 /// What the leases have left while a batch is decided.
 #[derive(Debug, Default)]
-pub(super) struct Purse(HashMap<CampaignId, Pocket>);
+pub(super) struct Purse(HashMap<Budget, Pocket>);
 
 #[derive(Debug)]
 struct Pocket {
@@ -73,14 +85,15 @@ struct Pocket {
 }
 
 impl Purse {
-    /// What is left for a campaign.
-    pub(super) fn left(&self, campaign: &CampaignId) -> Points {
-        self.0.get(campaign).map_or(Points::ZERO, |pocket| pocket.left)
+    /// What is left for a campaign of this version.
+    pub(super) fn left(&self, programme: &Programme, campaign: &CampaignId) -> Points {
+        let pocket = Budget::of(programme, campaign).and_then(|budget| self.0.get(&budget));
+        pocket.map_or(Points::ZERO, |pocket| pocket.left)
     }
 
     /// Takes what a draw paid, and adds it to the grants of its bucket.
-    pub(super) fn take(&mut self, draw: &Draw, grants: &mut Vec<Grant>) {
-        let Some(pocket) = self.0.get_mut(&draw.campaign) else { return };
+    pub(super) fn take(&mut self, budget: &Budget, draw: &Draw, grants: &mut Vec<Grant>) {
+        let Some(pocket) = self.0.get_mut(budget) else { return };
         if draw.paid <= Points::ZERO {
             return;
         }
@@ -95,14 +108,13 @@ impl Purse {
 }
 
 impl Leases {
-    /// None yet, of a programme's budgets.
-    pub(super) fn none_of(programme: &Programme) -> Self {
-        Self { budgets: budgets(programme), held: HashMap::new(), ending: Vec::new(), dry: HashMap::new() }
-    }
-
-    /// Goes by another version's budgets. The leases stay what they are: parts that nobody else has.
-    pub(super) fn take_up(&mut self, programme: &Programme) {
-        self.budgets = budgets(programme);
+    /// Goes by the budgets of other versions. Leases of those that are no more are to be ended.
+    pub(super) fn take_up(&mut self, versions: &Versions) {
+        let is_there = |budget: &Budget| {
+            versions.iter().any(|version| Budget::of(version, &budget.campaign).as_ref() == Some(budget))
+        };
+        let gone: Vec<Budget> = self.held.keys().filter(|budget| !is_there(budget)).cloned().collect();
+        gone.iter().for_each(|budget| self.retire(budget));
         self.dry.clear();
     }
 
@@ -113,14 +125,14 @@ impl Leases {
             deadline: held.lease.deadline,
             left: Points(held.lease.points.0.saturating_sub(held.used.0).max(0)),
         };
-        Purse(self.held.iter().map(|(campaign, held)| (campaign.clone(), pocket(held))).collect())
+        Purse(self.held.iter().map(|(budget, held)| (budget.clone(), pocket(held))).collect())
     }
 
     /// A commit is about to grant this. Should it be refused, or its answer be lost and the repeat refused,
     /// nobody but the store knows what was granted.
     pub(super) fn trying(&mut self, grants: &[Grant]) {
         for grant in grants {
-            if let Some(held) = self.of(grant) {
+            if let Some((_, held)) = self.of(grant) {
                 held.used = Points(held.used.0.saturating_add(grant.points.0));
             }
         }
@@ -130,7 +142,7 @@ impl Leases {
     /// budget may be asked again.
     pub(super) fn refused(&mut self, grants: &[Grant]) {
         for grant in grants {
-            self.dry.remove(&grant.campaign);
+            self.dry.retain(|budget, _| budget.campaign != grant.campaign);
         }
     }
 
@@ -138,8 +150,9 @@ impl Leases {
     pub(super) fn expired(&mut self, grants: &[Grant]) {
         self.refused(grants);
         for grant in grants {
-            if self.of(grant).is_some() {
-                self.retire(&grant.campaign);
+            if let Some((budget, _)) = self.of(grant) {
+                let budget = budget.clone();
+                self.retire(&budget);
             }
         }
     }
@@ -148,42 +161,40 @@ impl Leases {
     /// they lapse: then it is refused for certain.
     pub(super) fn forget(&mut self, grants: &[Grant]) {
         for grant in grants {
-            if self.of(grant).is_some() {
-                self.held.remove(&grant.campaign);
-            }
+            self.held.retain(|_, held| held.id != grant.lease);
         }
     }
 
-    fn of(&mut self, grant: &Grant) -> Option<&mut Held> {
-        self.held.get_mut(&grant.campaign).filter(|held| held.id == grant.lease)
+    fn of(&mut self, grant: &Grant) -> Option<(&Budget, &mut Held)> {
+        self.held.iter_mut().find(|(_, held)| held.id == grant.lease)
     }
 
-    /// Grants nothing more out of a campaign's lease, and has it ended.
-    fn retire(&mut self, campaign: &CampaignId) {
-        if let Some(held) = self.held.remove(campaign) {
-            self.ending.push((campaign.clone(), held.id));
+    /// Grants nothing more out of the lease of a budget, and has it ended.
+    fn retire(&mut self, budget: &Budget) {
+        if let Some(held) = self.held.remove(budget) {
+            self.ending.push((budget.campaign.clone(), held.id));
         }
     }
 
     /// Retires leases of this age and older.
     fn retire_older_than(&mut self, age: Duration) {
         let is_old = |held: &Held| held.since.elapsed() >= age;
-        let old: Vec<CampaignId> =
-            self.held.iter().filter(|(_, held)| is_old(held)).map(|(campaign, _)| campaign.clone()).collect();
-        old.iter().for_each(|campaign| self.retire(campaign));
+        let old: Vec<Budget> =
+            self.held.iter().filter(|(_, held)| is_old(held)).map(|(budget, _)| budget.clone()).collect();
+        old.iter().for_each(|budget| self.retire(budget));
     }
 
     /// What a batch wanted of budgets that the leases had too little for, and that may have more.
-    fn short<'w>(&self, works: impl Iterator<Item = &'w BucketWork>) -> Vec<(CampaignId, Points)> {
-        let mut wanted: HashMap<&CampaignId, (Points, bool)> = HashMap::new();
-        for draw in works.flat_map(BucketWork::draws) {
-            let (sum, short) = wanted.entry(&draw.campaign).or_default();
+    fn short<'w>(&self, works: impl Iterator<Item = &'w BucketWork>) -> Vec<(Budget, Points)> {
+        let mut wanted: HashMap<&Budget, (Points, bool)> = HashMap::new();
+        for (budget, draw) in works.flat_map(BucketWork::draws) {
+            let (sum, short) = wanted.entry(budget).or_default();
             *sum = Points(sum.0.saturating_add(draw.wanted.0));
             *short |= draw.wanted > draw.left;
         }
         let short =
-            wanted.into_iter().filter(|(campaign, (_, short))| *short && !self.dry.contains_key(*campaign));
-        let mut short: Vec<_> = short.map(|(campaign, (sum, _))| (campaign.clone(), sum)).collect();
+            wanted.into_iter().filter(|(budget, (_, short))| *short && !self.dry.contains_key(*budget));
+        let mut short: Vec<_> = short.map(|(budget, (sum, _))| (budget.clone(), sum)).collect();
         short.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         short
     }
@@ -224,33 +235,32 @@ impl<L: Log, S: Store> Lane<L, S> {
     /// are to be decided again.
     pub(super) fn lease_what_is_short(&mut self, works: &[BucketWork]) -> Result<bool, Left> {
         let short = self.leases.short(works.iter());
-        for (campaign, needed) in &short {
-            self.lease(campaign, *needed)?;
+        for (budget, needed) in &short {
+            self.lease(budget, *needed)?;
         }
         Ok(!short.is_empty())
     }
 
-    /// Ends the lane's lease on a campaign's budget and takes one of at least this many points, if there are
-    /// as many.
-    fn lease(&mut self, campaign: &CampaignId, needed: Points) -> Result<(), Left> {
-        self.leases.retire(campaign);
+    /// Ends the lane's lease of a budget and takes one of at least this many points, if there are as many.
+    fn lease(&mut self, budget: &Budget, needed: Points) -> Result<(), Left> {
+        self.leases.retire(budget);
         while let Some((campaign, lease)) = self.leases.ending.last().cloned() {
             self.ask_store(|store| store.end_lease(&campaign, lease))?;
             self.leases.ending.pop();
         }
-        let Some(&budget) = self.leases.budgets.get(campaign) else { return Ok(()) };
+        let Budget { campaign, whole } = budget;
         let id = LeaseId::new_random();
         let life = self.settings.leases.life;
-        let request = LeaseRequest { campaign: campaign.clone(), budget, lease: id, needed, life };
+        let request = LeaseRequest { campaign: campaign.clone(), budget: *whole, lease: id, needed, life };
         let since = Instant::now();
         // Where this is left without an answer there may be a lease that nobody holds; it lapses.
         let lease = self.ask_store(|store| store.lease(&request))?;
         self.metrics.budget_free.with_label_values(&[campaign.as_str()]).set(lease.free.0);
         if lease.points < needed {
-            self.leases.dry.insert(campaign.clone(), since);
+            self.leases.dry.insert(budget.clone(), since);
         }
         if lease.points > Points::ZERO {
-            self.leases.held.insert(campaign.clone(), Held { id, lease, used: Points::ZERO, since });
+            self.leases.held.insert(budget.clone(), Held { id, lease, used: Points::ZERO, since });
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::store::{DueAt, LoadBucket, Store};
 use crate::types::Bucket;
 
 /// How long a lane has to publish what it took.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_mins(1);
 
 /// Members of one bucket that are taken at once.
 const MOST_OF_A_BUCKET: usize = 100;
@@ -50,10 +50,12 @@ impl<L: Log, S: Store> Lane<L, S> {
                 let account = json.as_deref().map(Account::from_json).transpose();
                 let account =
                     account.map_err(|error| LaneError::Unreadable(format!("an account: {error}")))?;
-                let programme = &self.settings.programme;
-                let due = account.as_ref().map(|account| clock::due(&programme.zone, account, now));
+                let versions = &self.settings.versions;
+                let zone = &versions.first().zone;
+                let due = account.as_ref().map(|account| clock::due(zone, account, now));
                 let mut is_told = false;
                 for due in due.iter().flatten() {
+                    let programme = versions.at(due.at);
                     if !programme.by_type.contains_key(due.celebration.occasion.event_type()) {
                         continue;
                     }
@@ -64,7 +66,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                 }
                 // Nothing pays for it today; a rule that is written until next year finds the member all the same.
                 if !is_told {
-                    let at = account.and_then(|account| clock::next_after(&programme.zone, &account, now));
+                    let at = account.and_then(|account| clock::next_after(zone, &account, now));
                     later.push((wanted.bucket, DueAt { member, at }));
                 }
             }

@@ -35,7 +35,7 @@ use crate::event::Rejected;
 use crate::event::decode::{Decoded, Decoder};
 use crate::log::{Assigned, Log, LogError, Polled, Record};
 use crate::metrics::Metrics;
-use crate::programme::Programme;
+use crate::programme::Versions;
 use crate::programme::current::Current;
 use crate::store::{OutboxKey, Store, StoreError};
 use crate::types::{Bucket, Buckets, MemberId, TopicName, TopicPartition};
@@ -49,9 +49,9 @@ use work::BucketWork;
 /// What every lane of a worker shares.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
-    /// The programme that decides.
-    pub programme: Arc<Programme>,
-    /// Where the lane looks between two batches whether another version decides.
+    /// The versions of the programme, of which each decides the events of its time.
+    pub versions: Arc<Versions>,
+    /// Where the lane looks between two batches whether others decide.
     pub current: Arc<Current>,
     /// Topics that results go to.
     pub outputs: Outputs,
@@ -162,7 +162,7 @@ struct Delivered {
 enum Fate {
     /// An event to be decided in this bucket.
     Event(Box<crate::event::Event>, Bucket),
-    /// Of a type that the programme does not name.
+    /// Of a type that the programme does not name, or not at the event's time.
     Skipped,
     /// Processed before; see [`Positions::is_processed`].
     Replayed,
@@ -179,22 +179,19 @@ pub enum Turn {
     Idle,
 }
 
-fn decoder(programme: &Programme, settings: &LaneSettings) -> Decoder {
-    let types = programme.by_type.keys().cloned().collect();
-    Decoder::new(types, &programme.currency, settings.max_record_bytes)
-        .with_internal(settings.outputs.internal.clone())
+fn decoder(versions: &Arc<Versions>, settings: &LaneSettings) -> Decoder {
+    Decoder::of(versions, settings.max_record_bytes).with_internal(settings.outputs.internal.clone())
 }
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// A lane over a log and a store.
     pub fn new(log: L, store: S, settings: LaneSettings, metrics: Metrics, status: Arc<LaneStatus>) -> Self {
-        let programme = &settings.programme;
         let clock_every = settings.clock_every;
         Self {
-            decoder: decoder(programme, &settings),
-            renderer: Renderer::new(&programme.name, &programme.version),
+            decoder: decoder(&settings.versions, &settings),
+            renderer: Renderer::new(&settings.versions.first().name),
             cache: Cache::new(settings.cached_accounts.max(1)),
-            leases: Leases::none_of(programme),
+            leases: Leases::default(),
             log,
             store,
             settings,
@@ -270,18 +267,17 @@ impl<L: Log, S: Store> Lane<L, S> {
         Ok(Turn::Worked)
     }
 
-    /// Decides by the current version of the programme from here on.
+    /// Decides by the current versions of the programme from here on.
     fn take_up_programme(&mut self) {
-        let programme = self.settings.current.get();
-        if Arc::ptr_eq(&programme, &self.settings.programme) {
+        let versions = self.settings.current.get();
+        if Arc::ptr_eq(&versions, &self.settings.versions) {
             return;
         }
-        self.decoder = decoder(&programme, &self.settings);
-        self.renderer = Renderer::new(&programme.name, &programme.version);
-        self.settings.retention.months = programme.kept_months();
-        self.leases.take_up(&programme);
-        tracing::info!(lane = %self.status.name, version = %programme.version, "decides by another version");
-        self.settings.programme = programme;
+        self.decoder = decoder(&versions, &self.settings);
+        self.settings.retention.months = versions.kept_months();
+        self.leases.take_up(&versions);
+        tracing::info!(lane = %self.status.name, %versions, "decides by another programme");
+        self.settings.versions = versions;
     }
 
     /// Once a second: shows the lag, and whether Kafka can be reached.
@@ -327,7 +323,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.positions.advance(&span);
         self.ranges_unsaved = true;
         self.note_published();
-        tally.count(&self.metrics, &self.settings.programme);
+        tally.count(&self.metrics, &self.settings.versions);
         self.metrics
             .accounts_cached
             .with_label_values(&[&self.status.name])
@@ -497,3 +493,6 @@ fn span(batch: &[Delivered]) -> HashMap<TopicPartition, (i64, i64)> {
     }
     span
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,12 @@
 use foldhash::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+
 use crate::entry::{Applied, Change, EntryKind, Origin};
 use crate::event::Reason;
 use crate::metrics::{EventResult, Metrics};
-use crate::programme::Programme;
+use crate::programme::{Programme, Versions};
 use crate::rules::Unsure;
 use crate::types::{EventType, Points, TierId};
 
@@ -23,7 +25,8 @@ pub(super) struct Tally {
     /// A batch meets few rules, so a short list is searched.
     points: Vec<(Origin, EntryKind, i64)>,
     tier_changes: HashMap<(TierId, TierId), u64>,
-    condition_failures: HashMap<Unsure, u64>,
+    /// By the version, which its moment tells, and by the place in it.
+    condition_failures: HashMap<(Option<Timestamp>, Unsure), u64>,
     published_ms: Vec<i64>,
 }
 
@@ -59,9 +62,10 @@ impl Tally {
         }
     }
 
-    pub(super) fn unsure(&mut self, unsure: &[Unsure]) {
+    /// Conditions of this version could not be evaluated.
+    pub(super) fn unsure(&mut self, programme: &Programme, unsure: &[Unsure]) {
         for what in unsure {
-            *self.condition_failures.entry(*what).or_default() += 1;
+            *self.condition_failures.entry((programme.effective_from, *what)).or_default() += 1;
         }
     }
 
@@ -71,7 +75,7 @@ impl Tally {
     }
 
     /// Adds all of it to the metrics. Called when the batch is committed, now.
-    pub(super) fn count(self, metrics: &Metrics, programme: &Programme) {
+    pub(super) fn count(self, metrics: &Metrics, versions: &Versions) {
         for ((kind, result), number) in self.events {
             let kind = kind.as_ref().map_or(OTHER, EventType::as_str);
             metrics.events.with_label_values(&[kind, result]).inc_by(number);
@@ -89,7 +93,10 @@ impl Tally {
         for ((from, to), number) in self.tier_changes {
             metrics.tier_changes.with_label_values(&[from.as_str(), to.as_str()]).inc_by(number);
         }
-        for (what, number) in self.condition_failures {
+        for ((from, what), number) in self.condition_failures {
+            let Some(programme) = versions.iter().find(|version| version.effective_from == from) else {
+                continue;
+            };
             let name = match what {
                 Unsure::Rule(at) => programme.rules.get(at).map(|rule| rule.id.as_str()),
                 Unsure::Campaign(at) => programme.campaigns.get(at).map(|campaign| campaign.id.as_str()),

@@ -6,15 +6,16 @@ use std::collections::hash_map::Entry as Slot;
 
 use jiff::tz::TimeZone;
 
-use super::budgets::Purse;
+use super::budgets::{Budget, Purse};
 use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
-use crate::account::Account;
+use crate::account::{Account, Retention};
 use crate::entry::{Applied, Change, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
+use crate::programme::Programme;
 use crate::rules::{self, Draw, Outside, Unsure, clock};
 use crate::store::{
     AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
@@ -36,7 +37,7 @@ pub(super) struct BucketWork {
     /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
     once: Vec<ReceiptKey>,
     /// What was decided takes this of budgets.
-    draws: Vec<Draw>,
+    draws: Vec<(Budget, Draw)>,
     grants: Vec<Grant>,
 }
 
@@ -126,7 +127,7 @@ impl BucketWork {
         }
     }
 
-    /// Decides every event of the bucket, in order, and evolves the accounts. What campaigns pay of their
+    /// Decides every event of the bucket, in order, each by the version of its own time, and evolves the accounts. What campaigns pay of their
     /// budgets is taken out of the purse.
     pub(super) fn decide(
         &mut self,
@@ -144,6 +145,7 @@ impl BucketWork {
         grants.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
+            let programme = settings.versions.at(event.time);
             let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
                 None => match accounts.get_mut(&event.member).and_then(|held| held.account.as_mut()) {
@@ -152,17 +154,20 @@ impl BucketWork {
                             fresh_once.contains(key)
                                 || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
                         };
-                        let left = |campaign: &CampaignId| purse.left(campaign);
+                        let left = |campaign: &CampaignId| purse.left(programme, campaign);
                         let outside = Outside { paid_before: &paid_before, left: &left };
-                        decide_event(event, account, settings, renderer, &outside)
+                        decide_event(event, account, programme, &settings.retention, renderer, &outside)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
             if let Verdict::Applied { once, draws, .. } = &verdict {
                 fresh_once.extend_from_slice(once);
-                draws.iter().for_each(|draw| purse.take(draw, grants));
-                drawn.extend_from_slice(draws);
+                for draw in draws {
+                    let Some(budget) = Budget::of(programme, &draw.campaign) else { continue };
+                    purse.take(&budget, draw, grants);
+                    drawn.push((budget, draw.clone()));
+                }
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -260,7 +265,7 @@ impl BucketWork {
     }
 
     /// What the events wanted and took of budgets.
-    pub(super) fn draws(&self) -> &[Draw] {
+    pub(super) fn draws(&self) -> &[(Budget, Draw)] {
         &self.draws
     }
 
@@ -360,18 +365,19 @@ fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<&str, Receipt>) {
 fn decide_event(
     event: &Event,
     account: &mut Account,
-    settings: &LaneSettings,
+    programme: &Programme,
+    retention: &Retention,
     renderer: &Renderer,
     outside: &Outside<'_>,
 ) -> Verdict {
-    match rules::apply(&settings.programme, account, event, &settings.retention, outside) {
+    match rules::apply(programme, account, event, retention, outside) {
         Ok(outcome) => {
             let rendered = outcome.applied.iter().map(|applied| {
                 let channel = match applied.change {
                     Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
                 };
-                (channel, event.member.clone(), renderer.change(event, applied))
+                (channel, event.member.clone(), renderer.change(event, applied, &programme.version))
             });
             let referral = outcome.referral.as_ref().map(|referral| {
                 (Channel::Internal, referral.referrer.clone(), renderer.referred(event, referral))
@@ -469,7 +475,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut places = Vec::with_capacity(open.len());
         for (at, work) in open.iter_mut().enumerate() {
             let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
-            if let Some(commit) = work.commit(batch, published, &self.settings.programme.zone) {
+            if let Some(commit) = work.commit(batch, published, &self.settings.versions.first().zone) {
                 commits.push(commit);
                 places.push(at);
             }
@@ -558,7 +564,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                 let result = match verdict {
                     Verdict::Applied { applied, rendered, unsure, .. } => {
                         applied.iter().for_each(|applied| tally.applied(applied));
-                        tally.unsure(&unsure);
+                        tally.unsure(self.settings.versions.at(event.time), &unsure);
                         tally.awarded(record.published_ms);
                         let offset = record.at.offset;
                         for (channel, member, payload) in rendered {

@@ -1,42 +1,43 @@
-//! The version of the programme that decides, which may be exchanged while the worker runs.
+//! The versions of the programme that decide, which may be exchanged while the worker runs.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Programme;
+use super::{Programme, Versions};
 
-/// What every lane and request looks up. Each goes on with the version that it holds until it looks again:
+/// What every lane and request looks up. Each goes on with the versions that it holds until it looks again:
 /// a lane between two batches.
 #[derive(Debug)]
-pub struct Current(RwLock<Arc<Programme>>);
+pub struct Current(RwLock<Arc<Versions>>);
 
 impl Current {
-    /// A first version.
-    pub fn new(programme: Arc<Programme>) -> Self {
-        Self(RwLock::new(programme))
+    /// What decides first.
+    pub fn new(versions: Arc<Versions>) -> Self {
+        Self(RwLock::new(versions))
     }
 
-    /// The version that decides now.
-    pub fn get(&self) -> Arc<Programme> {
+    /// The versions that decide now.
+    pub fn get(&self) -> Arc<Versions> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has another version decide from now on.
+    /// Has others decide from now on.
     ///
     /// # Errors
     /// What must not change while there are accounts, and would.
-    pub fn replace(&self, programme: Arc<Programme>) -> Result<(), String> {
+    pub fn replace(&self, versions: Arc<Versions>) -> Result<(), String> {
         let before = self.get();
+        let (before, after) = (before.first(), versions.first());
         let zone = |programme: &Programme| programme.zone.iana_name().unwrap_or("UTC").to_owned();
         for (what, before, after) in [
-            ("`programme`", &before.name, &programme.name),
-            ("`timezone`", &zone(&before), &zone(&programme)),
-            ("`currency`", &before.currency, &programme.currency),
+            ("`programme`", &before.name, &after.name),
+            ("`timezone`", &zone(before), &zone(after)),
+            ("`currency`", &before.currency, &after.currency),
         ] {
             if before != after {
                 return Err(format!("{what} must stay {before}, and is {after}: accounts were made with it"));
             }
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = programme;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = versions;
         Ok(())
     }
 }
@@ -45,9 +46,9 @@ impl Current {
 mod tests {
     use super::*;
 
-    fn programme(head: &str, points: u32) -> Arc<Programme> {
+    fn programme(head: &str, points: u32) -> Arc<Versions> {
         let text = format!("{head}\nrules: [{{id: a, on: order.paid, earn: {{points: {points}}}}}]\n");
-        Arc::new(Programme::parse("programme.yaml", &text).unwrap())
+        Arc::new(Versions::only(Programme::parse("programme.yaml", &text).unwrap()))
     }
 
     #[test]

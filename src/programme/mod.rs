@@ -8,13 +8,16 @@ pub mod campaign;
 pub mod condition;
 pub mod current;
 mod parse;
+pub mod versions;
 pub mod warnings;
 
 pub use parse::Written;
 pub(crate) use parse::not_supported_yet;
+pub use versions::{ProgrammeText, Versions};
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,10 @@ pub struct Programme {
     pub name: String,
     /// Names the content of the file: the first 12 hex digits of its hash.
     pub version: String,
+    /// The file that it was read from, as problems name it.
+    pub file: String,
+    /// From when on it decides events, by their own time, see [`Versions`]; since ever where there is none.
+    pub effective_from: Option<Timestamp>,
     /// Days, months and years are those of this zone.
     pub zone: TimeZone,
     /// ISO 4217 code that every amount must be in.

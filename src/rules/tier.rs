@@ -6,7 +6,7 @@ use super::earn::whole_points;
 use crate::account::Account;
 use crate::entry::TierChange;
 use crate::programme::{Level, Measure, Programme, Tiers, Window};
-use crate::types::{Points, PointsOverflow};
+use crate::types::{Points, PointsOverflow, TierId};
 
 /// The position of the member's level. A level that the programme no longer has counts as the first.
 pub fn current(tiers: &Tiers, account: &Account) -> usize {
@@ -69,6 +69,11 @@ pub(super) fn bonus<'p>(
 /// The upgrade that the account has just earned, if any. Levels are only ever left at a review.
 pub(super) fn due(programme: &Programme, account: &Account, at: i64) -> Option<TierChange> {
     let tiers = programme.tiers.as_ref()?;
+    // A late event is decided by an earlier version, which may not have the level that was reached since.
+    let is_known = |held: &TierId| tiers.levels.iter().any(|level| level.id == *held);
+    if account.tier.as_ref().is_some_and(|held| at < held.since && !is_known(&held.id)) {
+        return None;
+    }
     let measure = measure(tiers, account);
     let current = current(tiers, account);
     let reached = tiers.levels.iter().rposition(|level| level.from <= measure)?;

@@ -21,13 +21,14 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use crate::event::Reason;
-use crate::programme::Programme;
+pub use crate::programme::ProgrammeText;
+use crate::programme::Versions;
 use crate::types::{EventType, MemberId};
 
 pub use accounts::{ExpectedAccount, Fact};
 pub use diff::{Difference, Failure};
 pub use line::Line;
-pub use read::{ProgrammeText, Programmes};
+pub use read::Programmes;
 pub use run::Runner;
 
 /// A file of scenarios, read without a problem.
@@ -35,8 +36,8 @@ pub use run::Runner;
 pub struct ScenarioFile {
     /// As the file is named in what is printed.
     pub name: String,
-    /// The programme that decides.
-    pub programme: Arc<Programme>,
+    /// The versions of the programme, of which each decides the events of its time.
+    pub versions: Arc<Versions>,
     /// How long limits are remembered: the deployment's `dedupe.window`.
     pub dedupe_window: Duration,
     /// At least one, no two of one name, in the order of the file.

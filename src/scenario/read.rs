@@ -12,7 +12,8 @@ use super::line::{self, MEMBER, TIER_CHANGE};
 use super::{Expect, ExpectedAccount, Fact, Line, Moment, Scenario, ScenarioFile, Step, data};
 use crate::entry::{EntryKind, Origin, Why};
 use crate::event::Reason;
-use crate::programme::Programme;
+use crate::programme::versions::report_disagreements;
+use crate::programme::{Programme, ProgrammeText, Versions, Written};
 use crate::types::{EventType, MemberId};
 use crate::yaml::{self, Collector, Map, Place, Problems, Value, shown};
 
@@ -21,17 +22,8 @@ pub enum Programmes<'a> {
     /// From the file itself, or from the path beside it that it names: gives what stands there, or why it
     /// cannot be read.
     AsNamed(&'a dyn Fn(&str) -> Result<ProgrammeText, String>),
-    /// This one, whatever the files say.
-    Always(Arc<Programme>),
-}
-
-/// The text of a programme.
-#[derive(Clone, Debug)]
-pub struct ProgrammeText {
-    /// As problems name its file.
-    pub name: String,
-    /// What it says.
-    pub text: String,
+    /// These versions, whatever the files say.
+    Always(Arc<Versions>),
 }
 
 /// `dedupe.window` where a deployment does not say otherwise.
@@ -75,7 +67,7 @@ impl ScenarioFile {
         let read = Value::root(&root, "the file", &collector)
             .map(&["programme", "dedupe_window", "scenarios"])
             .and_then(|map| {
-                let programme = programme(&map, file, text, programmes).map_err(|problems| {
+                let versions = versions(&map, text, programmes).map_err(|problems| {
                     in_programme = problems;
                 });
                 let window = map
@@ -84,7 +76,7 @@ impl ScenarioFile {
                 let scenarios = map.required("scenarios").and_then(|value| scenarios(&value));
                 Some(Self {
                     name: file.to_owned(),
-                    programme: programme.ok()?,
+                    versions: versions.ok()?,
                     dedupe_window: window?,
                     scenarios: scenarios?,
                 })
@@ -97,43 +89,58 @@ impl ScenarioFile {
     }
 }
 
-/// The programme, or the problems that it has itself; what else is wrong is reported.
-fn programme(
+/// The versions of the programme, or the problems of their own files; what else is wrong is reported.
+fn versions(
     map: &Map<'_>,
-    file: &str,
     text: &str,
     programmes: &Programmes<'_>,
-) -> Result<Arc<Programme>, Option<Problems>> {
+) -> Result<Arc<Versions>, Option<Problems>> {
     let read = match programmes {
-        Programmes::Always(programme) => return Ok(programme.clone()),
+        Programmes::Always(versions) => return Ok(versions.clone()),
         Programmes::AsNamed(read) => read,
     };
     let value = map.required("programme").ok_or(None)?;
-    let parsed = if value.is_scalar() {
-        let path = value.text().ok_or(None)?;
-        let ProgrammeText { name, text } = read(path).map_err(|why| {
-            value.report(why);
-            None
-        })?;
-        Programme::parse(&name, &text)
-    } else {
-        Programme::parse(file, &alone(map, &value, text).ok_or(None)?)
-    };
-    parsed.map(Arc::new).map_err(Some)
+    let values = value.one_or_list("a programme").ok_or(None)?;
+    if values.is_empty() {
+        value.report("`programme` is empty; name at least one file, or write the programme itself");
+    }
+    let mut problems = None;
+    let mut beside: Vec<(Programme, Written)> = Vec::new();
+    let mut inline: Vec<(Programme, Value<'_>)> = Vec::new();
+    for value in &values {
+        if !value.is_scalar() {
+            let alone = Value::root(value.node(), "the programme", value.collector());
+            inline.extend(Programme::read_in(&alone, from(value, text)).map(|programme| (programme, alone)));
+        } else if let Some(path) = value.text() {
+            match read(path).map(|ProgrammeText { name, text }| Programme::parse_written(&name, &text)) {
+                Ok(Ok(written)) => beside.push(written),
+                Ok(Err(wrong)) => problems = Some(Problems::and_maybe(problems, wrong)),
+                Err(why) => value.report(why),
+            }
+        }
+    }
+    let beside_values = beside.iter().map(|(programme, written)| (programme, written.value()));
+    let inline_values = inline.iter().map(|(programme, value)| (programme, value.clone()));
+    report_disagreements(&beside_values.chain(inline_values).collect::<Vec<_>>());
+    let mut programmes: Vec<Programme> = inline.into_iter().map(|(programme, _)| programme).collect();
+    for (programme, written) in beside {
+        programmes.push(programme);
+        if !written.is_right() {
+            problems = Some(Problems::and_maybe(problems, written.into_problems()));
+        }
+    }
+    match problems {
+        Some(problems) => Err(Some(problems)),
+        None => Versions::of(programmes).map(Arc::new).ok_or(None),
+    }
 }
 
-/// The text with all but this value of the map blanked out, so that what is read of it has the lines and
-/// columns of the whole.
-fn alone(map: &Map<'_>, value: &Value<'_>, text: &str) -> Option<String> {
-    let &Place::File { start, .. } = value.place() else { return None };
-    let next_key = map.entries().filter_map(|(_, place, _)| match place {
-        Place::File { start: key, .. } if *key > start => Some(*key),
-        _ => None,
-    });
-    let end = next_key.min().unwrap_or(text.len());
-    let blank = |c: char| if matches!(c, '\n' | '\r' | '\u{feff}') { c } else { ' ' };
-    let before = text.get(..start)?.chars().map(blank);
-    Some(before.chain(text.get(start..end)?.chars()).collect())
+/// The text from a value on: what names its version, so that those of one file have different ones.
+fn from<'t>(value: &Value<'_>, text: &'t str) -> &'t str {
+    match value.place() {
+        Place::File { start, .. } => text.get(*start..).unwrap_or(text),
+        _ => text,
+    }
 }
 
 fn scenarios(list: &Value<'_>) -> Option<Vec<Scenario>> {

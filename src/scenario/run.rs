@@ -1,6 +1,7 @@
 //! Runs a scenario: its events as CloudEvents through the decoder and the rules of the worker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -14,17 +15,17 @@ use crate::event::decode::{Decoded, Decoder};
 use crate::event::internal::{self, REFERRED};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::Record;
-use crate::programme::Programme;
+use crate::programme::{Programme, Versions};
 use crate::rules::{self, Outside, clock};
 use crate::spelling;
 use crate::store::ReceiptKey;
 use crate::types::{CampaignId, Coordinates, EventType, MemberId, Occasion, Points, TopicName};
 use crate::yaml::MAX_BYTES;
 
-/// Runs scenarios under one programme.
+/// Runs scenarios under the versions of one programme.
 #[derive(Debug)]
 pub struct Runner<'p> {
-    programme: &'p Programme,
+    versions: &'p Versions,
     decoder: Decoder,
     renderer: Renderer,
     retention: Retention,
@@ -55,13 +56,11 @@ struct World {
 
 impl<'p> Runner<'p> {
     /// A runner whose accounts remember as much as a worker's with this retention.
-    pub fn new(programme: &'p Programme, retention: Retention) -> Self {
-        let named = programme.by_type.keys().cloned().collect();
+    pub fn new(versions: &'p Arc<Versions>, retention: Retention) -> Self {
         // An event is no larger than the file that it stands in.
-        let decoder =
-            Decoder::new(named, &programme.currency, MAX_BYTES * 2).with_internal(TopicName::from(INTERNAL));
-        let renderer = Renderer::new(&programme.name, &programme.version);
-        Self { programme, decoder, renderer, retention }
+        let decoder = Decoder::of(versions, MAX_BYTES * 2).with_internal(TopicName::from(INTERNAL));
+        let renderer = Renderer::new(&versions.first().name);
+        Self { versions, decoder, renderer, retention }
     }
 
     /// Runs a scenario from no accounts to its end; a failure for each place that is not as expected.
@@ -70,10 +69,10 @@ impl<'p> Runner<'p> {
         let mut failures = Vec::new();
         for (at, step) in scenario.steps.iter().enumerate() {
             let number = at + 1;
-            let time = step.time.at(&self.programme.zone);
+            let time = step.time.at(&self.versions.first().zone);
             world.latest = if at == 0 { time.timestamp() } else { world.latest.max(time.timestamp()) };
             let came = self.step(step, number, &time, &mut world);
-            let differences = differences(&step.expect, &came, self.programme);
+            let differences = differences(&step.expect, &came, self.versions.at(time.timestamp()));
             if !differences.is_empty() {
                 let time = time.strftime("%Y-%m-%d %H:%M:%S");
                 let what = format!("step {number}, {} of {} at {time}", step.on, step.member);
@@ -100,7 +99,7 @@ impl<'p> Runner<'p> {
         time: &Zoned,
         world: &mut World,
     ) -> Came {
-        let zone = &self.programme.zone;
+        let zone = &self.versions.first().zone;
         let account = world.accounts.get(member);
         let due = account.map(|account| clock::due(zone, account, time.timestamp())).unwrap_or_default();
         let Some(due) = due.iter().find(|due| due.celebration.occasion == occasion) else {
@@ -130,9 +129,10 @@ impl<'p> Runner<'p> {
         let account = world.accounts.entry(member.clone()).or_insert_with(|| Account::new(member.clone()));
         let (receipts, spent) = (&world.receipts, &world.spent);
         let paid_before = |key: &ReceiptKey| receipts.has(key);
-        let left = |campaign: &CampaignId| self.left(campaign, spent);
+        let programme = self.versions.at(event.time);
+        let left = |campaign: &CampaignId| left(programme, campaign, spent);
         let outside = Outside { paid_before: &paid_before, left: &left };
-        match rules::apply(self.programme, account, event, &self.retention, &outside) {
+        match rules::apply(programme, account, event, &self.retention, &outside) {
             Ok(outcome) => {
                 for draw in outcome.draws {
                     let spent = world.spent.entry(draw.campaign).or_default();
@@ -153,21 +153,13 @@ impl<'p> Runner<'p> {
         }
     }
 
-    /// What is left of a campaign's budget.
-    fn left(&self, campaign: &CampaignId, spent: &BTreeMap<CampaignId, Points>) -> Points {
-        let with_budget = self.programme.campaigns.iter().find(|with_budget| with_budget.id == *campaign);
-        let budget = with_budget.and_then(|campaign| campaign.budget).unwrap_or_default();
-        let spent = spent.get(campaign).copied().unwrap_or_default();
-        Points(budget.0.saturating_sub(spent.0).max(0))
-    }
-
     /// The step as upstream would send it. What a worker needs and a scenario seldom cares for is
     /// filled in: id, source, and by type the order's id and currency or the review's id.
     fn step_record(&self, step: &Step, number: usize, time: &Zoned) -> Record {
         let id = step.id.clone().unwrap_or_else(|| format!("step-{number}"));
         let id = data::text(&id);
         let source = data::text(step.source.as_deref().unwrap_or("scenario"));
-        let currency = data::text(&self.programme.currency);
+        let currency = data::text(&self.versions.first().currency);
         let member = data::text(step.member.as_str());
         let filled_in: &[(&str, &str)] = match step.on.as_str() {
             "order.paid" => &[("member_id", &member), ("order_id", &id), ("currency", &currency)],
@@ -191,10 +183,11 @@ impl<'p> Runner<'p> {
     fn account(&self, expected: &ExpectedAccount, world: &World) -> Option<Failure> {
         let nobody = Account::new(expected.member.clone());
         let account = world.accounts.get(&expected.member).unwrap_or(&nobody);
+        let programme = self.versions.at(world.latest);
         let mut first_line = None;
         let mut differences = Vec::new();
         for (fact, line, wanted) in &expected.facts {
-            let came = fact.of(self.programme, account, world.latest);
+            let came = fact.of(programme, account, world.latest);
             if came != *wanted {
                 first_line.get_or_insert(*line);
                 differences.push(Difference::Missing(format!("{}: {wanted}", fact.as_str())));
@@ -204,6 +197,14 @@ impl<'p> Runner<'p> {
         let what = format!("the account of {} in the end", expected.member);
         first_line.map(|line| Failure { line, what, differences })
     }
+}
+
+/// What is left of a campaign's budget.
+fn left(programme: &Programme, campaign: &CampaignId, spent: &BTreeMap<CampaignId, Points>) -> Points {
+    let with_budget = programme.campaigns.iter().find(|with_budget| with_budget.id == *campaign);
+    let budget = with_budget.and_then(|campaign| campaign.budget).unwrap_or_default();
+    let spent = spent.get(campaign).copied().unwrap_or_default();
+    Points(budget.0.saturating_sub(spent.0).max(0))
 }
 
 fn record(topic: &str, number: usize, payload: Vec<u8>) -> Record {

@@ -25,7 +25,7 @@ fn parse(scenarios: &str) -> Result<ScenarioFile, Problems> {
 
 fn run(scenarios: &str) -> Vec<Failure> {
     let file = parse(scenarios).unwrap_or_else(|problems| panic!("{problems}"));
-    Runner::new(&file.programme, KEEPS).run(&file.scenarios[0])
+    Runner::new(&file.versions, KEEPS).run(&file.scenarios[0])
 }
 
 fn json_of(yaml: &str) -> String {
@@ -154,6 +154,41 @@ fn a_programme_that_cannot_be_read_is_a_problem_where_it_is_named() {
     let shown = problems.to_string();
     assert!(shown.contains("error: no p.yaml\n --> x.yaml:1:12"), "{shown}");
     assert!(shown.contains("`scenarios` is empty"), "{shown}");
+}
+
+#[test]
+fn versions_stand_in_the_file_or_beside_it_and_what_keeps_them_apart_is_shown_where_it_stands() {
+    let version = |from: &str, points: u32| {
+        format!(
+            "{{programme: p, timezone: UTC, currency: EUR, {from}rules: [{{id: a, on: x, earn: {{points: {points}}}}}]}}"
+        )
+    };
+    let beside = |path: &str| {
+        let text = version("effective_from: 2026-12-01T00:00, ", 2);
+        Ok(crate::programme::ProgrammeText { name: path.to_owned(), text })
+    };
+    let parse = |versions: &str| {
+        let steps = "[{on: x, member: m, time: 2026-11-22T08:00, expect: {rule: a, points: 1}}, {on: x, time: 2026-12-22T08:00, expect: {rule: a, points: 2}}]";
+        let text = format!("programme: {versions}\nscenarios: [{{name: n, steps: {steps}}}]\n");
+        ScenarioFile::parse("x.yaml", &text, &Programmes::AsNamed(&beside))
+    };
+    let ever = version("", 1);
+    for right in [
+        format!("[{ever}, next.yaml]"),
+        format!("[{}, {ever}]", version("effective_from: 2026-12-01T00:00, ", 2)),
+    ] {
+        let file = parse(&right).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(Runner::new(&file.versions, KEEPS).run(&file.scenarios[0]), [], "{right}");
+    }
+    for (wrong, expected) in [
+        (format!("\n  - {ever}\n  - {ever}"), "--> x.yaml:3:5"),
+        (format!("\n  - {ever}\n  - {ever}"), "missing here and in x.yaml:2"),
+        ("[a.yaml, b.yaml]".to_owned(), "the same as in a.yaml:1"),
+        ("[]".to_owned(), "`programme` is empty"),
+    ] {
+        let problems = parse(&wrong).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{problems}");
+    }
 }
 
 proptest! {

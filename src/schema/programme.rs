@@ -26,6 +26,9 @@ struct Programme {
     /// Every amount is in this currency (ISO 4217).
     #[schemars(extend("pattern" = "^[A-Z]{3}$", "examples" = ["CNY", "EUR"]))]
     currency: String,
+    /// From when on this version of the programme decides, by the events' own time: so it is shipped ahead, beside
+    /// the one that decides until then. Since ever where left out.
+    effective_from: Option<Moment>,
     /// How points are rounded and how long they live.
     points: Option<Points>,
     /// The levels that members rise through, at once when they reach them.

@@ -34,6 +34,11 @@ impl Collector {
         }
     }
 
+    /// The file's name.
+    pub fn file(&self) -> &str {
+        &self.source.name
+    }
+
     /// Takes a problem. The message says what is wrong and what would be right, without a full stop.
     pub fn report(&self, place: &Place, message: impl Into<String>) {
         self.found.borrow_mut().push((place.clone(), message.into()));
@@ -161,6 +166,14 @@ impl Problems {
             problem.severity = Severity::Error;
         }
         self
+    }
+
+    /// Those before, if there are any, and then these.
+    pub fn and_maybe(before: Option<Problems>, these: Problems) -> Self {
+        match before {
+            Some(before) => before.and(these),
+            None => these,
+        }
     }
 
     /// These and then the others, so that two files are reported at once.

@@ -467,6 +467,87 @@ fn another_version_of_the_programme_is_taken_up_as_it_runs_and_a_broken_one_leav
 }
 
 #[test]
+fn the_next_version_is_shipped_ahead_and_events_are_decided_by_the_version_of_their_own_time() {
+    let shop = Shop::open("versions", PLAIN, 2);
+    let next = PLAIN
+        .replace("points: 1, per", "points: 3, per")
+        .replace("currency: USD", "currency: USD\neffective_from: 2026-11-23T00:00")
+        + "  - {id: game, on: game.played, earn: {points: 50}}\n";
+    shop.write("next.yaml", &next);
+    let settings =
+        shop.settings().replace("programme: programme.yaml", "programme: [next.yaml, programme.yaml]");
+    shop.write("accrual.yaml", &settings);
+    let member = shop.member("fay");
+    let at = |payload: String, time: &str| payload.replace("2026-11-22T10:00:00Z", time);
+    let game = |id: &str| order(id, &member, "1.00").replace("order.paid", "game.played");
+    let sent = [
+        order("o1", &member, "10.00"),
+        at(order("o2", &member, "10.00"), "2026-11-22T23:59:59Z"),
+        at(order("o3", &member, "10.00"), "2026-11-23T00:00:00Z"),
+        game("g1"),
+        at(game("g2"), "2026-11-23T10:00:00Z"),
+        // Late: it happened under the first version.
+        order("o4", &member, "10.00"),
+    ];
+    let records: Vec<(String, String)> = sent.map(|payload| ("k".to_owned(), payload)).into();
+    shop.produce_keyed(&records);
+    let worker = shop.start(&[]);
+    worker.wait_until_ready();
+    worker.wait_for_metric(r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 60"#);
+    worker.wait_for_metric(r#"accrual_events_total{result="skipped",type="other"} 1"#);
+
+    // A third version beside them cannot be added while it runs, but the second be changed.
+    let changed = next.replace("points: 3, per", "points: 5, per");
+    shop.write("next.yaml", &changed);
+    let version = |text: &str| accrual::programme::Programme::parse("programme.yaml", text).unwrap().version;
+    worker.wait_for_metric(&format!(r#"programme_version="{}""#, version(&changed)));
+    let late = [order("o5", &member, "10.00"), at(order("o6", &member, "10.00"), "2026-11-24T10:00:00Z")];
+    shop.produce_keyed(&late.map(|payload| ("k".to_owned(), payload)));
+    worker.wait_for_metric(r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 120"#);
+    assert_eq!(worker.terminate(), Exit::Code(0));
+
+    let (first, next, changed) = (version(PLAIN), version(&next), version(&changed));
+    let awards = shop.awards();
+    let found: Vec<(&str, i64, &str)> = awards
+        .iter()
+        .map(|award| {
+            let data = &award["data"];
+            let id = data["event"]["id"].as_str().unwrap();
+            (id, data["points"].as_i64().unwrap(), data["programme"]["version"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("o1", 10, first.as_str()),
+            ("o2", 10, &first),
+            ("o3", 30, &next),
+            ("g2", 50, &next),
+            ("o4", 10, &first),
+            ("o5", 10, &first),
+            ("o6", 50, &changed),
+        ]
+    );
+    assert!(shop.dead_letters().is_empty());
+    shop.check_schemas();
+}
+
+#[test]
+fn a_programme_that_is_changed_while_the_worker_waits_for_redis_decides_the_first_event() {
+    let mut redis = shop::OwnRedis::start();
+    let shop = Shop::open_with("changed-at-start", PLAIN, 1, &redis.url());
+    redis.stop();
+    let worker = shop.start(&[]);
+    worker.wait_for_status("/readyz", 503);
+    // It has loaded the programme before it serves HTTP.
+    shop.write("programme.yaml", &PLAIN.replace("points: 1, per", "points: 3, per"));
+    shop.produce_keyed(&[("k".to_owned(), order("o1", &shop.member("gus"), "10.00"))]);
+    redis.restart();
+    worker.wait_for_metric(r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 30"#);
+    assert_eq!(worker.terminate(), Exit::Code(0));
+}
+
+#[test]
 fn while_redis_is_away_events_wait_and_readyz_says_why() {
     let mut redis = shop::OwnRedis::start();
     let shop = Shop::open_with("redis-away", PLAIN, 2, &redis.url());

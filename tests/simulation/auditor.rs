@@ -8,7 +8,7 @@ use accrual::types::Points;
 use serde_json::Value;
 
 use super::traffic::Meaning;
-use super::world::{GIFT, LEASE, World, outputs};
+use super::world::{GIFT, LEASE, SECOND_FROM, SIGN_IN, World, outputs};
 
 pub fn audit(world: &World) -> Result<(), String> {
     let topics = outputs();
@@ -34,10 +34,19 @@ pub fn audit(world: &World) -> Result<(), String> {
         }
     }
 
+    // Each is decided by the version of its event's own time.
+    for record in changes.values() {
+        let day: u32 = record["time"].as_str().unwrap()[8..10].parse().unwrap();
+        let version = &world.versions[usize::from(day >= SECOND_FROM)];
+        if record["data"]["programme"]["version"] != **version {
+            return Err(format!("decided by another version than {version}: {record}"));
+        }
+    }
+
     // The ledger is what a plain computation over the distinct events says.
     let (expected, orders) = expected_points(world);
     let mut gifts: BTreeMap<String, i64> = BTreeMap::new();
-    let mut declined_gifts = 0;
+    let (mut declined_gifts, mut first_gifts) = (0, 0);
     let mut ledger: BTreeMap<String, i64> = BTreeMap::new();
     let mut versions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for record in changes.into_values() {
@@ -48,6 +57,9 @@ pub fn audit(world: &World) -> Result<(), String> {
         let points = record["data"]["points"].as_i64().unwrap_or_default();
         if record["data"]["campaign"] == "gift" {
             *gifts.entry(member).or_default() += points;
+            if record["data"]["programme"]["version"] == *world.versions[0] {
+                first_gifts += points;
+            }
             declined_gifts += record["data"]["declined"].as_i64().unwrap_or_default();
         } else {
             *ledger.entry(member).or_default() += points;
@@ -58,12 +70,13 @@ pub fn audit(world: &World) -> Result<(), String> {
         return Err(format!("the ledger says {ledger:?}, expected {expected:?}"));
     }
 
-    // Every order is given its gift or told why not, and all together no more than the budget.
+    // Every order is given its gift or told why not, and all together no more than the budget: those of the
+    // first version no more than that one's.
     let given: i64 = gifts.values().sum();
-    if given > world.budget || given + declined_gifts != orders * GIFT {
+    if first_gifts > world.budgets[0] || given > world.budgets[1] || given + declined_gifts != orders * GIFT {
         return Err(format!(
-            "{given} given of a budget of {}, {declined_gifts} declined, {orders} orders",
-            world.budget
+            "{given} given, {first_gifts} by the first version, of budgets of {:?}, {declined_gifts} declined, {orders} orders",
+            world.budgets
         ));
     }
     audit_budget(world, given)?;
@@ -206,20 +219,20 @@ fn audit_budget(world: &World, given: i64) -> Result<(), String> {
     }
     let all = LeaseRequest {
         campaign: "gift".into(),
-        budget: Points(world.budget),
+        budget: Points(world.budgets[1]),
         lease: LeaseId::new_random(),
-        needed: Points(world.budget),
+        needed: Points(world.budgets[1]),
         life: LEASE,
     };
     let free = store.lease(&all).unwrap().points.0;
-    if free + given != world.budget {
-        return Err(format!("{free} free and {given} given of a budget of {}", world.budget));
+    if free + given != world.budgets[1] {
+        return Err(format!("{free} free and {given} given of a budget of {}", world.budgets[1]));
     }
     Ok(())
 }
 
-/// Points by member: whole euros of each distinct order, five a day signed in, forty a survey, ten for coming and two hundred for their birthday, and for their
-/// referrer fifty, and thirty more where they order; and how many distinct orders
+/// Points by member: whole euros of each distinct order, five or six a day signed in, forty a survey, ten for coming and two
+/// hundred for their birthday, and for their referrer fifty, and thirty more where they order; and how many distinct orders
 /// there are.
 fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     let mut orders: HashMap<&String, (&String, u64)> = HashMap::new();
@@ -254,8 +267,8 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     for (member, amount) in orders.into_values() {
         *points.entry(member.clone()).or_default() += amount as i64;
     }
-    for (member, _) in days {
-        *points.entry(member.clone()).or_default() += 5;
+    for (member, day) in days {
+        *points.entry(member.clone()).or_default() += SIGN_IN[usize::from(day >= SECOND_FROM)];
     }
     for (member, _) in surveys {
         *points.entry(member.clone()).or_default() += 40;

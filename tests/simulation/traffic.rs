@@ -2,6 +2,7 @@
 //! them, with repeats of every kind and broken records.
 
 use super::rng::Rng;
+use super::world::SECOND_FROM;
 
 const NEWCOMERS: usize = 12;
 
@@ -120,6 +121,11 @@ fn newcomer(rng: &mut Rng) -> String {
     format!("n{}", rng.below(NEWCOMERS))
 }
 
+/// Under the first or the second version of the programme; the same for every repeat of an order.
+fn day_of_order(amount: u64) -> u32 {
+    if amount.is_multiple_of(2) { SECOND_FROM } else { 1 }
+}
+
 fn order_event(event: &str, order: &str, member: &str, amount: u64) -> Sent {
     let data =
         format!(r#"{{"member_id":"{member}","order_id":"{order}","amount":"{amount}.50","currency":"EUR"}}"#);
@@ -129,7 +135,7 @@ fn order_event(event: &str, order: &str, member: &str, amount: u64) -> Sent {
         member: member.to_owned(),
         amount,
     };
-    Sent { at: String::new(), payload: envelope(event, "order.paid", 1, &data), meaning }
+    Sent { at: String::new(), payload: envelope(event, "order.paid", day_of_order(amount), &data), meaning }
 }
 
 fn envelope(id: &str, kind: &str, day: u32, data: &str) -> String {

@@ -14,8 +14,8 @@ use accrual::lane::{Lane, LaneError, LaneSettings, Outputs};
 use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
-use accrual::programme::Programme;
 use accrual::programme::current::Current;
+use accrual::programme::{ProgrammeText, Versions};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{Store, StoreError, StoreSettings};
 use accrual::types::{Buckets, TopicName, TopicPartition};
@@ -58,8 +58,10 @@ pub struct World {
     published: Vec<(TopicPartition, i64)>,
     /// Faults come up to this step.
     faulty_until: usize,
-    /// Of the campaign `gift`.
-    pub budget: i64,
+    /// Of the campaign `gift`: of the first version, and of the second, which is no less.
+    pub budgets: [i64; 2],
+    /// The versions of the programme, as entries name them.
+    pub versions: [String; 2],
     pub faults: Faults,
     rng: Rng,
     settings: LaneSettings,
@@ -99,7 +101,7 @@ struct Running {
 const MOST_STEPS: usize = 20_000;
 const WINDOW: Duration = Duration::from_hours(1);
 /// 2026-11-01T12:00:00Z, when upstream's events begin.
-const BEGINS: Duration = Duration::from_secs(1_793_534_400);
+const BEGINS: Duration = Duration::from_hours(498_204);
 /// How long a lease of the budget lives.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// What every order is given more, while the budget lasts.
@@ -130,13 +132,31 @@ tiers:
   levels: [{id: basic, from: 0}, {id: silver, from: 500}]
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
-  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}
+  - {id: sign-in, on: member.signed_in, earn: {points: SIGN_IN}, limit: {times: 1, per: day}}
   - {id: survey, on: survey.completed, earn: {points: 40}, once_per: data.survey_id}
   - {id: hello, on: member.registered, earn: {points: 10}}
   - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
   - {id: converted, on: member.registered, earn: {points: 30}, to: referrer, after: first_order}
   - {id: birthday-gift, on: member.birthday, earn: {points: 200}}
 ";
+
+/// The second version decides from this day of the month on; it alone names `page.viewed`, which is viewed before.
+pub const SECOND_FROM: u32 = 3;
+/// What a sign-in pays, by version.
+pub const SIGN_IN: [i64; 2] = [5, 6];
+
+fn programme(version: usize, budget: i64) -> ProgrammeText {
+    let of_version = [
+        String::new(),
+        format!(
+            "  - {{id: page, on: page.viewed, earn: {{points: 9}}}}\neffective_from: 2026-11-{SECOND_FROM:02}T00:00\n"
+        ),
+    ];
+    let rules = PROGRAMME.replace("SIGN_IN", &SIGN_IN[version].to_string());
+    let gift = format!("{{id: gift, on: order.paid, add: {GIFT}, budget: {{points: {budget}}}}}");
+    let text = format!("{rules}{}campaigns: [{gift}]\n", of_version[version]);
+    ProgrammeText { name: format!("version {version}"), text }
+}
 
 impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
@@ -156,10 +176,10 @@ impl World {
         }
         // Too little for all orders, or more than enough.
         let budget = 1 + rng.below(700) as i64;
-        let programme = format!(
-            "{PROGRAMME}campaigns: [{{id: gift, on: order.paid, add: {GIFT}, budget: {{points: {budget}}}}}]\n"
-        );
-        let programme = Arc::new(Programme::parse("programme", &programme).unwrap());
+        let budgets = [budget, budget + rng.below(200) as i64];
+        let texts = [programme(1, budgets[1]), programme(0, budgets[0])];
+        let versions = Arc::new(Versions::parse(&texts).unwrap());
+        let names: Vec<String> = versions.iter().map(|version| version.version.clone()).collect();
         let buckets = 1 + rng.below(3) as u16;
         // What goes by the lane's own clock is at once or never, so that a seed does the same every time.
         let at_once_or_never = |at_once: bool| if at_once { Duration::ZERO } else { WINDOW };
@@ -176,8 +196,8 @@ impl World {
             leases,
             clock_every: Duration::ZERO,
             sleep: |_| {},
-            current: Arc::new(Current::new(programme.clone())),
-            programme: programme.clone(),
+            current: Arc::new(Current::new(versions.clone())),
+            versions: versions.clone(),
         };
         Self {
             broker,
@@ -189,8 +209,9 @@ impl World {
             lane_count: 1 + rng.below(3),
             published: Vec::new(),
             faulty_until: 0,
-            metrics: Metrics::new(&programme).expect("series are named once"),
-            budget,
+            metrics: Metrics::new(&versions).expect("series are named once"),
+            budgets,
+            versions: names.try_into().expect("there are two"),
             rng,
             faults,
             settings,

@@ -545,7 +545,7 @@ pub fn who_falls_due_is_given_to_one_and_after_a_while_to_another(ground: &Groun
     assert_eq!(claim(&mut *other, BUCKET, &mine, Duration::from_secs(1)), []);
     other.set_due(&[(BUCKET, due(bob, Some(1 << 40)))]).unwrap();
     ground.wait_until(ground.now() + 2);
-    assert_eq!(claim(&mut *other, BUCKET, &mine, Duration::from_secs(60)), [ann.as_str().into()]);
+    assert_eq!(claim(&mut *other, BUCKET, &mine, Duration::from_mins(1)), [ann.as_str().into()]);
 }
 
 pub fn a_commit_that_is_refused_does_not_say_when_something_falls_due(ground: &Ground) {
@@ -559,5 +559,5 @@ pub fn a_commit_that_is_refused_does_not_say_when_something_falls_due(ground: &G
     };
     assert_eq!(commit_one(&mut *store, &wanted), Committed::Refused);
     // A bucket of its own, because what is claimed is kept from the other test.
-    assert_eq!(claim(&mut *store, Bucket(8), &[&ann], Duration::from_secs(60)), []);
+    assert_eq!(claim(&mut *store, Bucket(8), &[&ann], Duration::from_mins(1)), []);
 }

@@ -107,20 +107,22 @@ pub(super) fn during(value: &Value<'_>, zone: &TimeZone) -> Option<During> {
 }
 
 fn period(map: &Map<'_>, zone: &TimeZone) -> Option<During> {
-    let moment = |key: &str| -> Option<Timestamp> {
-        let value = map.required(key)?;
-        value.read("a date and time in the programme's zone, such as 2026-11-10T20:00", |text| {
-            // A time that a change of clocks skips or repeats is taken as RFC 5545 takes it.
-            zone.to_timestamp(text.parse::<DateTime>().ok()?).ok()
-        })
-    };
-    let (from, until) = (moment("from"), moment("until"));
+    let bound = |key: &str| map.required(key).and_then(|value| moment(&value, zone));
+    let (from, until) = (bound("from"), bound("until"));
     if let (Some(from), Some(until), Some(value)) = (from, until, map.get("until"))
         && until <= from
     {
         value.report(format!("{} must be after `from`", value.label()));
     }
     Some(During::Between { from: from?, until: until? })
+}
+
+/// A moment on the clocks of the programme's zone.
+pub(super) fn moment(value: &Value<'_>, zone: &TimeZone) -> Option<Timestamp> {
+    value.read("a date and time in the programme's zone, such as 2026-11-10T20:00", |text| {
+        // A time that a change of clocks skips or repeats is taken as RFC 5545 takes it.
+        zone.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+    })
 }
 
 fn distinct(list: &Value<'_>, item: &str, read: impl Fn(&Value<'_>) -> Option<u8>) -> Option<Days> {

@@ -61,6 +61,14 @@ impl Programme {
     }
 }
 
+impl Programme {
+    /// Reads a programme that stands within another file, such as one of scenarios; `text` is what names its
+    /// version. Reports what is wrong with it; it is right where nothing was reported.
+    pub(crate) fn read_in(value: &Value<'_>, text: &str) -> Option<Self> {
+        programme(value, text)
+    }
+}
+
 /// How a programme that nothing is wrong with was written: so that something can be said of a place in it
 /// although a [`Programme`] knows no places.
 #[derive(Debug)]
@@ -72,9 +80,24 @@ pub struct Written {
 impl Written {
     /// The entries of `rules` or `campaigns`, in the order of the file, as the programme has them.
     pub(super) fn entries(&self, section: &str) -> Vec<Map<'_>> {
-        let root = Value::root(&self.root, "the programme", &self.collector);
-        let list = root.any_map().and_then(|map| map.get(section)).and_then(|list| list.list("an entry"));
+        let list =
+            self.value().any_map().and_then(|map| map.get(section)).and_then(|list| list.list("an entry"));
         list.unwrap_or_default().iter().filter_map(Value::any_map).collect()
+    }
+
+    /// The programme as a whole.
+    pub(crate) fn value(&self) -> Value<'_> {
+        Value::root(&self.root, "the programme", &self.collector)
+    }
+
+    /// Whether nothing was reported of it.
+    pub(crate) fn is_right(&self) -> bool {
+        self.collector.is_empty()
+    }
+
+    /// What was reported of it.
+    pub(crate) fn into_problems(self) -> Problems {
+        self.collector.into_problems()
     }
 
     /// What was reported of it, as warnings.
@@ -88,6 +111,7 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
         "programme",
         "timezone",
         "currency",
+        "effective_from",
         "points",
         "tiers",
         "rules",
@@ -102,13 +126,20 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
     let tiers = map.get("tiers").map(|value| tiers::read(&value));
     let rewards = redemption::read(&map);
     let rules = rules(&map, &rewards);
-    // A zone that is wrong is reported; periods are then checked as if it were UTC.
-    let campaigns = campaigns::read(&map, &zone.clone().unwrap_or(TimeZone::UTC));
+    // A zone that is wrong is reported; moments are then checked as if it were UTC.
+    let checked_zone = zone.clone().unwrap_or(TimeZone::UTC);
+    let effective_from = map.get("effective_from").map(|value| campaigns::moment(&value, &checked_zone));
+    let campaigns = campaigns::read(&map, &checked_zone);
 
     let (rules, campaigns) = (rules?, campaigns?);
     Some(Programme {
         name: name?,
         version: version(text),
+        file: root.collector().file().to_owned(),
+        effective_from: match effective_from {
+            Some(from) => Some(from?),
+            None => None,
+        },
         zone: zone?,
         currency: currency?,
         rounding: rounding?,

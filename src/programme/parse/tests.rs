@@ -239,7 +239,7 @@ fn a_programme_that_cannot_be_is_refused_with_what_would_be_right() {
     let lines: &[(&str, &str)] = &[
         (
             "campaign: []",
-            "5:1 unknown key `campaign`; did you mean `campaigns`? Known here: programme, timezone, currency, points, tiers, rules, campaigns, redemption",
+            "5:1 unknown key `campaign`; did you mean `campaigns`? Known here: programme, timezone, currency, effective_from, points, tiers, rules, campaigns, redemption",
         ),
         (
             "points: {rounding: up}",
@@ -482,11 +482,13 @@ fn what_the_reference_of_the_language_shows_is_read() {
     let text = read("docs/programme.md");
     let blocks: Vec<&str> =
         text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [rule, newcomers, days, tiers, campaign] = blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let [head, rule, newcomers, days, tiers, campaign] = blocks[..] else {
+        panic!("{} blocks", blocks.len())
+    };
     let indented =
         |block: &str| block.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n") + "\n";
     let whole = format!(
-        "programme: p\ntimezone: UTC\ncurrency: EUR\n{}\nrules:\n{}campaigns:\n{}",
+        "{head}{}\nrules:\n{}campaigns:\n{}",
         tiers.replace("{id: gold", "{id: diamond, from: 100}\n    - {id: gold"),
         [rule, newcomers, days].map(indented).concat(),
         indented(campaign)

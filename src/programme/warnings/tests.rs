@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::programme::ProgrammeText;
 use crate::yaml::{Position, Severity, golden};
 
 const NOW: &str = "2026-11-22T00:00:00Z";
@@ -315,7 +316,8 @@ warning: this is never true, so that rule `off` never pays
     assert_eq!(warnings.into_errors().to_string(), shown.replace("warning:", "error:"));
 }
 
-/// The programmes that stand in `tests/scenarios` and `examples`, with the names of their files.
+/// The programmes that stand in `tests/scenarios` and `examples`, with the names of their files; a file of several
+/// versions is not looked at.
 fn programmes() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<PathBuf> = Vec::new();
@@ -338,9 +340,41 @@ fn programmes() -> Vec<(String, String)> {
             .take_while(|line| line.is_empty() || line.starts_with("  "))
             .map(|line| line.get(2..).unwrap_or_default())
             .collect();
-        (!inline.is_empty()).then(|| (name, inline.join("\n")))
+        (inline.first()?.starts_with("programme:")).then(|| (name, inline.join("\n")))
     };
     files.iter().filter_map(read).collect()
+}
+
+#[test]
+fn of_versions_the_first_is_warned_of_where_it_is_not_in_effect_yet_and_each_of_what_is_over_in_its_own_time()
+{
+    let text = |name: &str, from: &str| {
+        let during = "{from: 2026-01-01T00:00, until: 2026-02-01T00:00}";
+        let campaigns = format!("campaigns: [{{id: over, on: order.paid, add: 1, during: {during}}}]");
+        ProgrammeText { name: name.to_owned(), text: format!("{BASE}{from}{campaigns}\n") }
+    };
+    let next = || text("next", "effective_from: 2026-12-01T00:00\n");
+    let of_march = || text("march", "effective_from: 2026-03-01T00:00\n");
+    for (texts, expected) in [
+        (vec![text("past", "")], vec!["past: campaign `over` has ended"]),
+        (
+            vec![next(), text("past", "")],
+            vec!["past: campaign `over` has ended", "next: campaign `over` has ended"],
+        ),
+        // Kept for events that come late.
+        (vec![text("past", ""), of_march()], vec!["march: campaign `over` has ended"]),
+        (vec![next()], vec!["next: no version is in effect before", "next: campaign `over` has ended"]),
+    ] {
+        let (versions, written) = Versions::parse_written(&texts).unwrap();
+        let warnings = of_versions(&versions, written, NOW.parse().unwrap()).unwrap();
+        let short = |warning: &crate::yaml::Problem| {
+            let Position::File { file, .. } = &warning.position else { panic!("{warning}") };
+            format!("{file}: {}", warning.message)
+        };
+        let found: Vec<String> = warnings.iter().map(short).collect();
+        let are_right = found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected));
+        assert!(found.len() == expected.len() && are_right, "{found:#?}");
+    }
 }
 
 #[test]

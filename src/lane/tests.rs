@@ -1,0 +1,224 @@
+//! A lane over a log and a store in memory. What it does under faults is tested in `tests/simulation`.
+
+use serde_json::Value;
+
+use super::*;
+use crate::log::memory::{MemoryBroker, MemoryLog};
+use crate::programme::{ProgrammeText, Versions};
+use crate::store::StoreSettings;
+use crate::store::memory::MemoryStore;
+
+const HEAD: &str = "programme: p\ntimezone: UTC\ncurrency: EUR\n";
+const DECEMBER: &str = "effective_from: 2026-12-01T00:00\n";
+const WINDOW: Duration = Duration::from_hours(30 * 24);
+
+fn versions(texts: &[String]) -> Arc<Versions> {
+    let text = |(at, text): (usize, &String)| ProgrammeText { name: at.to_string(), text: text.clone() };
+    let texts: Vec<_> = texts.iter().enumerate().map(text).collect();
+    Arc::new(Versions::parse(&texts).unwrap_or_else(|problems| panic!("{problems}")))
+}
+
+/// A lane and what it reads and writes.
+struct World {
+    broker: MemoryBroker,
+    lane: Lane<MemoryLog, MemoryStore>,
+    current: Arc<Current>,
+    metrics: Metrics,
+    sent: usize,
+    read: usize,
+}
+
+impl World {
+    fn new(versions: &Arc<Versions>, max_events: usize) -> Self {
+        let broker = MemoryBroker::new(&[("in".into(), 1)]);
+        let store = MemoryStore::new(StoreSettings { buckets: 2, dedupe_window: WINDOW });
+        let metrics = Metrics::new(versions).unwrap();
+        let current = Arc::new(Current::new(versions.clone()));
+        let settings = LaneSettings {
+            versions: versions.clone(),
+            current: current.clone(),
+            outputs: Outputs {
+                awards: "awards".into(),
+                tier_changes: "tier-changes".into(),
+                accounts: "accounts".into(),
+                dead_letters: "dead-letters".into(),
+                internal: "internal".into(),
+            },
+            buckets: Buckets(2),
+            retention: Retention { history: 0, months: versions.kept_months(), days: 30 },
+            max_events,
+            max_wait: Duration::ZERO,
+            max_record_bytes: 10_000,
+            cached_accounts: 10,
+            leases: LeaseTimes { pause: Duration::ZERO, ..LeaseTimes::default() },
+            clock_every: Duration::MAX,
+            sleep: |_| {},
+        };
+        let log = broker.connect("lane");
+        let lane = Lane::new(log, store, settings, metrics.clone(), Arc::new(LaneStatus::new("0")));
+        Self { broker, lane, current, metrics, sent: 0, read: 0 }
+    }
+
+    fn send(&mut self, kind: &str, time: &str, data: &str) {
+        self.sent += 1;
+        let number = self.sent;
+        let payload = format!(
+            r#"{{"specversion":"1.0","id":"e{number}","source":"s","type":"{kind}","time":"{time}","data":{{"order_id":"o{number}","currency":"EUR",{data}}}}}"#
+        );
+        let partition = TopicPartition { topic: "in".into(), partition: 0 };
+        self.broker.produce(&partition, None, payload.into_bytes());
+    }
+
+    fn order(&mut self, time: &str, amount: &str) {
+        self.send("order.paid", time, &format!(r#""member_id":"m","amount":"{amount}""#));
+    }
+
+    /// Works everything off, and gives the new entries as `what points version`.
+    fn entries(&mut self, versions: &Versions) -> Vec<String> {
+        for _ in 0..self.sent + 3 {
+            self.lane.turn().unwrap();
+        }
+        let name = |version: &Value| {
+            let at = versions.iter().position(|known| *version == *known.version);
+            at.map_or_else(|| "?".to_owned(), |at| at.to_string())
+        };
+        let entry = |record: &crate::log::OutRecord| {
+            let event: Value = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
+            let data = &event["data"];
+            let what =
+                ["rule", "campaign", "tier"].iter().find_map(|key| data[*key].as_str()).unwrap_or("noted");
+            let points = data["points"].as_i64().unwrap_or_default();
+            format!("{what} {points} {}", name(&data["programme"]["version"]))
+        };
+        let awards = self.broker.read(&"awards".into());
+        let entries = awards.iter().skip(self.read).map(entry).collect();
+        self.read = awards.len();
+        entries
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.metrics.render().unwrap().lines().any(|found| found == line)
+    }
+}
+
+#[test]
+fn each_event_is_decided_and_stamped_by_the_version_of_its_own_time() {
+    let versions = versions(&[
+        format!("{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}]\n"),
+        format!(
+            "{HEAD}{DECEMBER}rules: [{{id: purchase, on: order.paid, earn: {{points: 3, per: 1.00}}}}]\n"
+        ),
+    ]);
+    for max_events in [1, 10] {
+        let mut world = World::new(&versions, max_events);
+        for time in [
+            "2026-11-30T23:59:59.999Z",
+            "2026-12-01T00:00:00Z",
+            "2026-11-30T23:00:00Z",
+            "2026-12-02T00:00:00Z",
+        ] {
+            world.order(time, "10.00");
+        }
+        assert_eq!(
+            world.entries(&versions),
+            ["purchase 10 0", "purchase 30 1", "purchase 10 0", "purchase 30 1"]
+        );
+    }
+}
+
+#[test]
+fn a_type_that_the_version_of_its_time_does_not_name_is_skipped_whatever_another_says() {
+    let versions = versions(&[
+        format!("{HEAD}rules: [{{id: old, on: old.thing, earn: {{points: 1}}}}]\n"),
+        format!("{HEAD}{DECEMBER}rules: [{{id: new, on: new.thing, earn: {{points: 2}}}}]\n"),
+    ]);
+    let mut world = World::new(&versions, 10);
+    for (kind, time, data) in [
+        ("new.thing", "2026-11-30T12:00:00Z", r#""member_id":"m""#),
+        // What would be a dead letter in December.
+        ("new.thing", "2026-11-30T12:00:00Z", r#""no":"member""#),
+        ("old.thing", "2026-12-01T12:00:00Z", r#""member_id":"m""#),
+        ("old.thing", "2026-11-30T12:00:00Z", r#""member_id":"m""#),
+        ("new.thing", "2026-12-01T12:00:00Z", r#""member_id":"m""#),
+        // Every version hears of members.
+        ("member.registered", "2026-11-30T12:00:00Z", r#""member_id":"m""#),
+        ("member.registered", "2026-12-01T12:00:00Z", r#""member_id":"n""#),
+    ] {
+        world.send(kind, time, data);
+    }
+    let mut entries = world.entries(&versions);
+    entries.sort();
+    assert_eq!(entries, ["new 2 1", "noted 0 0", "noted 0 1", "old 1 0"]);
+    assert!(world.metric(r#"accrual_events_total{result="skipped",type="other"} 3"#));
+    assert!(world.broker.read(&"dead-letters".into()).is_empty());
+}
+
+#[test]
+fn a_condition_that_cannot_be_evaluated_is_counted_under_the_rule_of_its_own_version() {
+    let rules = |first: &str| {
+        format!("rules: [{{id: {first}, on: a.thing, when: 'data[\"x\"] > 1', earn: {{points: 1}}}}]\n")
+    };
+    let versions =
+        versions(&[format!("{HEAD}{}", rules("one")), format!("{HEAD}{DECEMBER}{}", rules("two"))]);
+    let mut world = World::new(&versions, 10);
+    for time in ["2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z", "2026-12-01T13:00:00Z"] {
+        world.send("a.thing", time, r#""member_id":"m""#);
+    }
+    world.entries(&versions);
+    for line in [
+        r#"accrual_condition_failures_total{rule="one"} 1"#,
+        r#"accrual_condition_failures_total{rule="two"} 2"#,
+    ] {
+        assert!(world.metric(line), "{line}\n{}", world.metrics.render().unwrap());
+    }
+}
+
+fn with_budget(head: &str, budget: i64) -> String {
+    format!(
+        "{HEAD}{head}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}]
+campaigns: [{{id: gift, on: order.paid, add: 7, budget: {{points: {budget}}}}}]\n"
+    )
+}
+
+/// What the campaign gave in all, by version.
+fn given(entries: &[String]) -> [i64; 2] {
+    let of = |version: &str| {
+        let gifts = entries.iter().filter_map(|entry| entry.strip_prefix("gift ")?.strip_suffix(version));
+        gifts.map(|points| points.parse::<i64>().unwrap()).sum()
+    };
+    [of(" 0"), of(" 1")]
+}
+
+#[test]
+fn a_campaign_pays_of_the_budget_of_the_events_own_version_what_both_have_left() {
+    let versions = versions(&[with_budget("", 10), with_budget(DECEMBER, 24)]);
+    let (before, after) = ("2026-11-30T12:00:00Z", "2026-12-01T12:00:00Z");
+    for (times, expected) in [
+        // What the first version spent is spent for the second too.
+        (vec![before, before, after, after, after], [10, 14]),
+        // A late order finds what the first version's budget has left after all that was spent.
+        (vec![after, before, before], [3, 7]),
+        (vec![after, after, before], [0, 14]),
+    ] {
+        let mut world = World::new(&versions, 1);
+        times.iter().for_each(|time| world.order(time, "1.00"));
+        assert_eq!(given(&world.entries(&versions)), expected, "{times:?}");
+        // All in one batch may hold a lease for the one while the other would need it; never too much.
+        let mut world = World::new(&versions, 10);
+        times.iter().for_each(|time| world.order(time, "1.00"));
+        let [first, second] = given(&world.entries(&versions));
+        assert!(first <= 10 && first + second <= 24, "{times:?}: {first}, {second}");
+    }
+}
+
+#[test]
+fn a_budget_that_is_changed_while_the_worker_runs_goes_on_from_what_is_spent() {
+    let first = versions(&[with_budget("", 100)]);
+    let mut world = World::new(&first, 10);
+    world.order("2026-11-30T12:00:00Z", "1.00");
+    assert_eq!(given(&world.entries(&first)), [7, 0]);
+    let lowered = versions(&[with_budget("", 10)]);
+    world.current.replace(lowered.clone()).unwrap();
+    (0..3).for_each(|_| world.order("2026-11-30T12:00:00Z", "1.00"));
+    assert_eq!(given(&world.entries(&lowered)), [3, 0], "nothing is left in a lease of the old one");
+}
