@@ -67,6 +67,7 @@ hold! {
     rules::processed_ranges_that_touch_or_overlap_are_merged,
     rules::ranges_added_by_two_threads_at_once_are_all_there,
     rules::nothing_asked_is_nothing_answered,
+    rules::an_event_is_found_by_its_id_alone_under_each_of_its_sources,
     rules::a_store_can_be_probed,
     budgets::leases_shrink_with_what_is_free_and_together_are_the_budget,
     budgets::one_who_needs_more_than_a_share_leases_it_and_at_most_what_is_free,

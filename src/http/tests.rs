@@ -14,9 +14,9 @@ use crate::programme::current::Current;
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, CommitBucket, Committed, Deployment, Lease, LeaseId, LeaseRequest, LoadBucket,
-    LoadedBucket, OffsetRange, OutboxKey, Store, StoreError, StoreSettings,
+    LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings,
 };
-use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, Points, TopicPartition};
 
 const BUCKETS: Buckets = Buckets(8);
 
@@ -97,6 +97,16 @@ impl Store for Shop {
 
     fn check_deployment(&mut self, _: &Deployment) -> Result<Deployment, StoreError> {
         unreachable!()
+    }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: std::time::Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        self.is_there()?;
+        self.store.find_events(buckets, id, deadline)
     }
 }
 

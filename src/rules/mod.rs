@@ -7,6 +7,7 @@ mod facts;
 mod limit;
 mod streak;
 pub mod tier;
+mod watch;
 
 use jiff::civil::Date;
 use rust_decimal::Decimal;
@@ -17,6 +18,7 @@ use crate::event::Event;
 use crate::programme::{Limit, Paying, Programme, periods};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow};
+pub use watch::{Part, Unpaid, Watch};
 
 /// What the rules ask of what lies outside of the account.
 #[derive(Clone, Copy)]
@@ -78,8 +80,23 @@ pub fn apply(
     retention: &Retention,
     outside: &Outside<'_>,
 ) -> Result<Outcome, PointsOverflow> {
+    apply_watched(programme, account, event, retention, outside, &mut ())
+}
+
+/// [`apply`] with somebody who looks on.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_watched(
+    programme: &Programme,
+    account: &mut Account,
+    event: &Event,
+    retention: &Retention,
+    outside: &Outside<'_>,
+    watch: &mut impl Watch,
+) -> Result<Outcome, PointsOverflow> {
     let Decided { entries, noted, unsure, once, draws } =
-        decide(programme, account, event, retention, outside)?;
+        decide(programme, account, event, retention, outside, watch)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
     let mut applied = Vec::with_capacity(entries.len() + 1);
@@ -116,6 +133,7 @@ fn decide(
     event: &Event,
     retention: &Retention,
     outside: &Outside<'_>,
+    watch: &mut impl Watch,
 ) -> Result<Decided, PointsOverflow> {
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
@@ -127,11 +145,15 @@ fn decide(
     let mut base = Points::ZERO;
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
-        let paid = match earn::base(rule, programme.rounding, event, &mut facts) {
+        let paid = match earn::base((at, rule), programme.rounding, event, &mut facts, watch) {
             Ok(Some(paid)) => paid,
-            Ok(None) => continue,
-            Err(earn::Failed::Condition) => {
+            Ok(None) => {
+                watch.rule(at, None, || Unpaid::When);
+                continue;
+            }
+            Err(earn::Failed::Condition(part, why)) => {
                 unsure.push(Unsure::Rule(at));
+                watch.rule(at, None, || Unpaid::Failed(part, why));
                 continue;
             }
             Err(earn::Failed::Overflow) => return Err(PointsOverflow),
@@ -139,9 +161,13 @@ fn decide(
         let origin = Origin::Rule(rule.id.clone());
         let new_day = streak::new_day(rule, account, &day, retention);
         let first = draft.entries.len();
-        let Ok(key) = rule.once_per.as_ref().map(|key| facts.text(key)).transpose() else {
-            unsure.push(Unsure::Rule(at));
-            continue;
+        let key = match rule.once_per.as_ref().map(|key| facts.text(key)).transpose() {
+            Ok(key) => key,
+            Err(why) => {
+                unsure.push(Unsure::Rule(at));
+                watch.rule(at, None, || Unpaid::Failed(Part::OncePer, why));
+                continue;
+            }
         };
         let key = key.map(|key| once_key(&rule.id, &event.member, &key));
         if key.as_ref().is_some_and(outside.paid_before) {
@@ -174,7 +200,7 @@ fn decide(
     if !paying.campaigns.is_empty() {
         let asked =
             campaign::Asked { programme, account, event, day: &day, base, retention, left: outside.left };
-        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws)? {
+        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws, watch)? {
             let (of, factor) = on.basis(base);
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }
