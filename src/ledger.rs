@@ -198,9 +198,9 @@ impl Ledger {
         self.changes().filter(|published| published.event == *event).collect()
     }
 
-    /// Whether nothing is missing up to a version of the account.
+    /// Whether nothing is missing up to a version of the account. The first is 1.
     pub fn is_whole_to(&self, version: u64) -> bool {
-        self.0.range(1..=version).count() as u64 == version
+        self.0.range(..=version).count() as u64 == version
     }
 
     /// The account that the changes come to which `counts` names.
@@ -305,6 +305,11 @@ campaigns:
             prop_assert!(ledger.is_whole_to(account.version) && !ledger.is_whole_to(account.version + 1));
             prop_assert_eq!(ledger.fold(&"m".into(), &KEEPS, |_| true).unwrap(), account);
         }
+    }
+
+    #[test]
+    fn a_ledger_of_nothing_is_whole_to_the_beginning() {
+        assert!(Ledger::default().is_whole_to(0) && !Ledger::default().is_whole_to(1));
     }
 
     #[test]

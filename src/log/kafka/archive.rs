@@ -34,6 +34,8 @@ impl KafkaArchive {
         let mut config = self.settings.consumer()?;
         // The group's name is needed to be assigned partitions; it is not joined.
         config.set("enable.partition.eof", "true").set("statistics.interval.ms", "0");
+        // The end is known once the broker has waited for more, which nobody here waits for.
+        config.set("fetch.wait.max.ms", "10");
         // A record that is gone is said to be gone, and never replaced by another one.
         config.set("auto.offset.reset", "error");
         let consumer = config
