@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod entry;
 pub mod event;
+pub mod explain;
 pub mod http;
 pub mod lane;
 pub mod ledger;

@@ -172,7 +172,8 @@ pub enum Turn {
     Idle,
 }
 
-fn decoder(programme: &Programme, max_record_bytes: usize) -> Decoder {
+/// Reads events as a lane does.
+pub(crate) fn decoder(programme: &Programme, max_record_bytes: usize) -> Decoder {
     Decoder::new(programme.by_type.keys().cloned().collect(), &programme.currency, max_record_bytes)
 }
 
