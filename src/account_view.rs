@@ -282,15 +282,15 @@ impl EntryView {
 
 /// An origin as fields of which one is there.
 #[derive(Default)]
-struct By {
-    rule: Option<RuleId>,
-    streak_of: Option<RuleId>,
-    tier: Option<TierId>,
-    campaign: Option<CampaignId>,
+pub(crate) struct By {
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) streak_of: Option<RuleId>,
+    pub(crate) tier: Option<TierId>,
+    pub(crate) campaign: Option<CampaignId>,
 }
 
 impl By {
-    fn of(origin: &Origin) -> Self {
+    pub(crate) fn of(origin: &Origin) -> Self {
         match origin.clone() {
             Origin::Rule(rule) => Self { rule: Some(rule), ..Self::default() },
             Origin::Streak(rule) => Self { streak_of: Some(rule), ..Self::default() },

@@ -2,7 +2,7 @@
 //! event exactly once. The map of the crate; `ARCHITECTURE.md` tells how the parts work together.
 //!
 //! Pure (no clock, no I/O, no async): [`types`], [`event`], [`programme`], [`rules`], [`account`],
-//! [`entry`], and [`scenario`], which tries programmes out. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
+//! [`entry`], [`ledger`] (the same read back), and [`scenario`], which tries programmes out. Around them: [`store`] (accounts in Redis), [`log`] (Kafka), [`lane`] (the loop that
 //! ties them), [`worker`] (lanes on threads), and what a person touches: [`config`], [`metrics`],
 //! [`commands`].
 
@@ -12,8 +12,10 @@ pub mod commands;
 pub mod config;
 pub mod entry;
 pub mod event;
+pub mod explain;
 pub mod http;
 pub mod lane;
+pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod programme;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{account, check, demo, generate, probe, run, schemas, test};
+use accrual::commands::{account, check, demo, explain, generate, probe, run, schemas, test};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -30,6 +30,8 @@ enum Command {
     Test(test::TestArgs),
     /// Show a member's account.
     Account(account::AccountArgs),
+    /// Show why an event paid what it paid, rule by rule.
+    Explain(explain::ExplainArgs),
     /// Write the JSON Schemas of events, of what is published and, for editors, of a programme.
     Schemas(schemas::SchemasArgs),
     /// Show the whole job with nothing else installed.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Test(args) => test::test(args),
         Command::Account(args) => account::account(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Schemas(args) => schemas::schemas(args),
         Command::Demo(args) => demo::demo(args),
         Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),

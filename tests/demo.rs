@@ -45,9 +45,17 @@ fn a_demo_that_is_kept_answers_what_it_invites_to_ask() {
         .map(|line| line.trim().to_owned())
         .find_map(|line| Some(line.strip_prefix("curl http://")?.to_owned()));
     let (address, path) = url.as_deref().and_then(|url| url.split_once('/')).unwrap();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"available\":"), "{answer}");
+    let get = |path: &str| {
+        let mut connection = TcpStream::connect(address).unwrap();
+        write!(connection, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    };
+    let answer = get(path);
+    assert!(answer.contains("\"available\":"), "{answer}");
+    let explained = lines.by_ref().find_map(|line| Some(line.split_once("/v1/")?.1.to_owned())).unwrap();
+    let answer = get(&format!("v1/{explained}"));
+    assert!(answer.contains("\"verdict\":\"same\""), "{explained}: {answer}");
 }

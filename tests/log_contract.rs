@@ -458,7 +458,9 @@ contract!(kafka, crate::kafka_support::Kafka::connect());
 
 /// What only a broker does by itself.
 mod kafka_alone {
-    use accrual::log::kafka::{KafkaLog, TopicProblems, WantedTopic, check, ensure_topics};
+    use accrual::log::kafka::{KafkaArchive, KafkaLog, TopicProblems, WantedTopic, check, ensure_topics};
+    use accrual::log::{Archive, KeyQuery, Partitions};
+    use accrual::types::Coordinates;
 
     use super::*;
     use crate::kafka_support::Kafka;
@@ -500,6 +502,68 @@ mod kafka_alone {
         log.commit().unwrap();
         let Err(LogError::Broken(why)) = log.rewind() else { panic!("went on") };
         assert!(why.contains("17") && why.contains("--reset-offsets"), "{why}");
+    }
+
+    #[test]
+    fn what_was_published_is_read_back_by_its_place_and_by_its_key_without_joining_a_group() {
+        let mut h = Kafka::connect();
+        let (input, output, group) = (h.topic(2), h.topic(5), h.group());
+        let archive = KafkaArchive::new(h.settings(&group, &[&input], "none"));
+        let soon = || Instant::now() + PATIENCE;
+        h.publish_committed(&input, 1, &["a", "b"]);
+        h.publish_aborted(&input, 1, &["aborted"]);
+        let record = |topic: &TopicName, partition, offset| {
+            let at = Coordinates { topic: topic.clone(), partition, offset };
+            archive.record(&at, soon()).unwrap().map(|record| texts(&[record]).remove(0))
+        };
+        assert_eq!(record(&input, 1, 0).as_deref(), Some("a"));
+        assert_eq!(record(&input, 1, 1).as_deref(), Some("b"));
+        // The marker, what was aborted, beyond the end, and where nothing ever was.
+        for (partition, offset) in [(1, 2), (1, 3), (1, 100), (0, 0), (9, 0)] {
+            assert_eq!(record(&input, partition, offset), None, "{partition}/{offset}");
+        }
+        assert_eq!(record(&h.group().as_str().into(), 0, 0), None, "no such topic");
+
+        let mut log = h.join(&group, &[&input], &group);
+        let keys: Vec<String> = (0..40).map(|number| format!("member-{number}")).collect();
+        for text in ["first", "second"] {
+            let record =
+                |key: &String| OutRecord { key: Some(key.clone().into_bytes()), ..out(&output, text) };
+            log.begin().unwrap();
+            log.send(&keys.iter().map(record).collect::<Vec<_>>()).unwrap();
+            log.commit().unwrap();
+        }
+        log.begin().unwrap();
+        log.send(&[OutRecord { key: Some(b"member-7".to_vec()), ..out(&output, "aborted") }]).unwrap();
+        log.abort().unwrap();
+        until("the output", || (h.committed(&output).len() == 80).then_some(()));
+        let of_key = |key: &str, partitions, window: Option<(i64, i64)>| {
+            let (since_ms, until_ms) = window.unzip();
+            let wanted = KeyQuery { topic: &output, key: key.as_bytes(), partitions, since_ms, until_ms };
+            let mut found = Vec::new();
+            let mut take = |payload: &[u8], ms: Option<i64>| found.push((payload.to_vec(), ms.unwrap()));
+            assert!(archive.of_key(&wanted, soon(), &mut take).unwrap(), "to the end");
+            found
+        };
+        for key in ["member-0", "member-7", "member-39"] {
+            let found = of_key(key, Partitions::Usual, None);
+            let payloads: Vec<&[u8]> = found.iter().map(|(payload, _)| payload.as_slice()).collect();
+            assert_eq!(payloads, [b"first".as_slice(), b"second"], "{key}");
+            assert_eq!(of_key(key, Partitions::Others, None), [], "{key}");
+            let (first, second) = (found[0].1, found[1].1);
+            assert_eq!(of_key(key, Partitions::Usual, Some((first, second))), found);
+            assert_eq!(of_key(key, Partitions::Usual, Some((second + 60_000, second + 120_000))), []);
+            assert_eq!(of_key(key, Partitions::Usual, Some((first - 120_000, first - 60_000))), []);
+        }
+        let passed = KeyQuery {
+            topic: &output,
+            key: b"member-0",
+            partitions: Partitions::Usual,
+            since_ms: None,
+            until_ms: None,
+        };
+        let read = archive.of_key(&passed, Instant::now(), &mut |_, _| {});
+        assert!(!read.is_ok_and(|whole| whole), "nothing is whole that there was no time for");
     }
 
     #[test]

@@ -67,6 +67,7 @@ hold! {
     rules::processed_ranges_that_touch_or_overlap_are_merged,
     rules::ranges_added_by_two_threads_at_once_are_all_there,
     rules::nothing_asked_is_nothing_answered,
+    rules::an_event_is_found_by_its_id_alone_under_each_of_its_sources,
     rules::a_store_can_be_probed,
     rules::who_falls_due_is_given_to_one_and_after_a_while_to_another,
     rules::a_commit_that_is_refused_does_not_say_when_something_falls_due,

@@ -21,10 +21,11 @@ use super::progress::Progress;
 use super::run::{Server, StopSignal, stop_signal};
 use super::setup::{CLOCK_EVERY, Connections, Stores, retention};
 use super::summary::{Summary, processed};
+use crate::explain::Explainer;
 use crate::http::HttpState;
 use crate::lane::budgets::LeaseTimes;
 use crate::lane::{LaneSettings, Outputs};
-use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, MockBroker};
+use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
 use crate::programme::{Programme, Versions};
@@ -79,8 +80,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Where it cannot start, or a lane ends.
 pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let lanes = args.lanes.map_or_else(cores, usize::from);
-    let demo = Demo::start(lanes)?;
-    let kept = args.keep.then(|| Kept::start(&demo, args.listen)).transpose()?;
+    let (demo, explainer) = Demo::start(lanes)?;
+    let kept = args.keep.then(|| Kept::start(&demo, explainer, args.listen)).transpose()?;
     let is_told_to_stop = || kept.as_ref().is_some_and(|kept| kept.signal.is_raised());
     let result = demo.run(args, &is_told_to_stop);
     if let (Ok(Some(report)), Some(kept)) = (&result, &kept) {
@@ -103,6 +104,22 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(8)
 }
 
+fn kafka_settings(broker: &MockBroker, client: &str) -> KafkaSettings {
+    KafkaSettings {
+        properties: BTreeMap::from([("bootstrap.servers".to_owned(), broker.bootstrap())]),
+        topics: ShopTopic::ALL
+            .map(ShopTopic::name)
+            .into_iter()
+            .chain(["accrual.internal"])
+            .map(str::to_owned)
+            .collect(),
+        group: "accrual-demo".to_owned(),
+        transactional_id: format!("accrual-demo-{client}"),
+        client_id: format!("accrual-demo-{client}"),
+        max_poll_bytes: DEFAULT_MAX_POLL_BYTES,
+    }
+}
+
 /// A worker with all that it needs.
 struct Demo {
     broker: MockBroker,
@@ -114,7 +131,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(lanes: usize) -> anyhow::Result<Self> {
+    fn start(lanes: usize) -> anyhow::Result<(Self, Explainer)> {
         let programme = Programme::parse("examples/programme.yaml", PROGRAMME)?;
         let versions = Arc::new(Versions::only(programme));
         let metrics = Metrics::new(&versions).context("declaring the metrics")?;
@@ -157,19 +174,12 @@ impl Demo {
             clock_every: CLOCK_EVERY,
             sleep: std::thread::sleep,
         };
-        let kafka = (0..lanes)
-            .map(|lane| KafkaSettings {
-                properties: BTreeMap::from([("bootstrap.servers".to_owned(), broker.bootstrap())]),
-                topics: inputs.iter().copied().chain(["accrual.internal"]).map(str::to_owned).collect(),
-                group: "accrual-demo".to_owned(),
-                transactional_id: format!("accrual-demo-{lane}"),
-                client_id: format!("accrual-demo-{lane}"),
-                max_poll_bytes: DEFAULT_MAX_POLL_BYTES,
-            })
-            .collect();
+        let archive = KafkaArchive::new(kafka_settings(&broker, "explain"));
+        let explainer = Explainer::new(settings.clone(), Box::new(store.clone()), Box::new(archive));
+        let kafka = (0..lanes).map(|lane| kafka_settings(&broker, &lane.to_string())).collect();
         let connections = Connections { kafka, stores: Stores::Memory(store.clone()) };
         let worker = Worker::start(lanes, &settings, &metrics, connections);
-        Ok(Self { broker, store, versions, metrics, worker, lanes })
+        Ok((Self { broker, store, versions, metrics, worker, lanes }, explainer))
     }
 
     /// Works the traffic off and shows what came of it. Nothing where it was told to stop.
@@ -269,7 +279,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn start(demo: &Demo, listen: SocketAddr) -> anyhow::Result<Self> {
+    fn start(demo: &Demo, explainer: Explainer, listen: SocketAddr) -> anyhow::Result<Self> {
         let store = Box::new(demo.store.clone());
         let state = HttpState::new(
             demo.metrics.clone(),
@@ -278,6 +288,7 @@ impl Kept {
             store,
         );
         state.set_lanes(demo.worker.statuses());
+        state.explain_with(explainer);
         let server = Server::start(listen, state).context("another port can be named with --listen")?;
         let signal = stop_signal(&server.runtime)?;
         Ok(Self { server, signal })

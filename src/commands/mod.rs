@@ -3,6 +3,7 @@
 pub mod account;
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod generate;
 pub mod probe;
 pub mod progress;

@@ -51,6 +51,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
     let stores = setup.stores();
     let state = HttpState::new(metrics.clone(), setup.current.clone(), setup.config.buckets, stores.open()?);
+    state.explain_with(setup.explainer(&stores)?);
     let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

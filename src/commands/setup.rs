@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use crate::account::Retention;
 use crate::config::{self, Config, Override};
+use crate::explain::Explainer;
 use crate::lane::budgets::LeaseTimes;
 use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
-use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic};
+use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaLog, KafkaSettings, WantedTopic};
 use crate::programme::current::Current;
 use crate::programme::{ProgrammeText, Versions, warnings};
 use crate::store::memory::MemoryStore;
@@ -166,6 +167,15 @@ impl Setup {
             None => Stores::Memory(MemoryStore::on_running_clock(settings)),
             Some(url) => Stores::Redis { url, settings },
         }
+    }
+
+    /// What explains events, with connections of its own.
+    ///
+    /// # Errors
+    /// Where the store's address cannot be used.
+    pub fn explainer(&self, stores: &Stores) -> Result<Explainer, StoreError> {
+        let archive = KafkaArchive::new(self.kafka_settings("explain", 0));
+        Ok(Explainer::new(self.lane_settings(), stores.open()?, Box::new(archive)))
     }
 
     /// Compares what this deployment is with what it was made as, and writes that down the first time.

@@ -18,7 +18,7 @@ use super::{Event, Item, Order, Reason, Rejected, cloudevents, money};
 use crate::account::{Attributes, ProfileUpdate};
 use crate::log::Record;
 use crate::programme::Versions;
-use crate::store::ReceiptKey;
+use crate::store::{ReceiptKey, event_key};
 use crate::types::{EventId, EventType, MemberId, TopicName};
 
 /// Lists in an event may be this long; conditions walk them.
@@ -34,6 +34,9 @@ pub const MOST_SEGMENTS: usize = 50;
 pub const LONGEST_SEGMENT: usize = 64;
 /// See [`MOST_SEGMENTS`].
 pub const LONGEST_ATTRIBUTES: usize = 2_048;
+
+/// The types whose events have a business key behind their id: an order's, a review's.
+pub(crate) const WITH_BUSINESS_KEY: [&str; 2] = ["order.paid", "review.posted"];
 
 /// Types of the domain that this version does not decide. They are never skipped in silence: they go
 /// to the dead letters, from where they can be replayed.
@@ -131,7 +134,7 @@ impl Decoder {
         let facts = self.facts(kind, data)?;
         let id = EventId { source: source.into(), id: id.into() };
         Ok(Decoded::Event(Box::new(Event {
-            receipt_key: receipt_key(&id),
+            receipt_key: event_key(&id),
             id,
             kind: kind.clone(),
             time,
@@ -432,15 +435,10 @@ fn rfc3339(text: &str) -> Result<Timestamp, Rejected> {
 
 /// The receipt of a business key: `order.paid 2:m1 4711`. It is the member's own, because two sources
 /// may number their orders alike; the length keeps a member and an id with spaces apart.
-fn business_key(kind: &str, member: &MemberId, id: &str) -> ReceiptKey {
+pub(crate) fn business_key(kind: &str, member: &MemberId, id: &str) -> ReceiptKey {
     let member = member.as_str();
     let mut length = itoa::Buffer::new();
     [kind, " ", length.format(member.len()), ":", member, " ", id].concat().into_boxed_str()
-}
-
-/// The receipt of the event itself: `e shop/web e1`.
-fn receipt_key(id: &EventId) -> ReceiptKey {
-    ["e ", &id.source, " ", &id.id].concat().into_boxed_str()
 }
 
 fn fingerprint(kind: &EventType, data: &str) -> u64 {

@@ -49,7 +49,7 @@ pub(super) async fn account(
     Ok(Json(AccountView::of(&state.programme_at(now), &account, now)))
 }
 
-fn problem(error: &FindError) -> Problem {
+pub(super) fn problem(error: &FindError) -> Problem {
     match error {
         FindError::Store(StoreError::Away(_)) => Problem::unavailable(error.to_string()),
         FindError::Store(StoreError::Broken(_) | StoreError::Crash) | FindError::Unreadable(_) => {

@@ -5,6 +5,7 @@
 //! the settings say otherwise.
 
 mod accounts;
+mod explain;
 mod health;
 mod problem;
 mod state;
@@ -35,6 +36,8 @@ const INDEX: &str = "accrual: a loyalty programme on Kafka
 /readyz                  200 while the worker can work, else 503 with the reason
 /metrics                 Prometheus metrics
 /v1/accounts/{member}    a member's account
+/v1/accounts/{member}/explain/{event_id}
+                         why an event paid what it paid, rule by rule
 /v1/openapi.json         the above for machines
 ";
 
@@ -46,7 +49,7 @@ const INDEX: &str = "accrual: a loyalty programme on Kafka
         description = "Points, tiers and their history of the members of a loyalty programme, and how \
                        the worker is that keeps them."
     ),
-    paths(accounts::account, health::livez, health::readyz, metrics)
+    paths(accounts::account, explain::explain, health::livez, health::readyz, metrics)
 )]
 struct Description;
 
@@ -80,6 +83,7 @@ fn router(state: HttpState) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics))
         .route("/v1/accounts/{member}", get(accounts::account))
+        .route("/v1/accounts/{member}/explain/{event_id}", get(explain::explain))
         .route("/v1/openapi.json", get(async || Json(Description::openapi())))
         .fallback(async || Problem::not_found("there is nothing here; / lists what there is"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

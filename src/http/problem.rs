@@ -34,6 +34,11 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
     }
 
+    /// 409: it could be one of several things.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
     /// 500: something is wrong that will not pass by itself.
     pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)

@@ -1,14 +1,16 @@
 //! What the answers are made from, shared by all requests.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::explain::{ExplainError, Explainer, Explanation, Question};
 use crate::lane::status::LaneStatus;
+use crate::log::LogError;
 use crate::metrics::Metrics;
 use crate::programme::Programme;
 use crate::programme::current::Current;
@@ -17,6 +19,12 @@ use crate::types::Buckets;
 
 /// How long a request waits for the store, its turn included.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a request to explain an event may read Kafka, its turn included.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long it may take beyond that to end what it is at.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a probe's answer holds. So probes cost the store one write a second, however many ask.
 const PROBE_HOLDS: Duration = Duration::from_secs(1);
@@ -35,6 +43,9 @@ struct Shared {
     /// One connection, one question at a time: a slow store holds up one blocking thread and not all.
     store: Arc<Mutex<Box<dyn Store + Send>>>,
     probed: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// With connections of its own, one question at a time, so that it never holds up the lanes or who asks for
+    /// an account.
+    explainer: OnceLock<Arc<Mutex<Explainer>>>,
 }
 
 /// How far the worker is.
@@ -67,6 +78,7 @@ impl HttpState {
             lanes: RwLock::new(Lanes::Starting("the worker starts".to_owned())),
             store: Arc::new(Mutex::new(store)),
             probed: Mutex::new(None),
+            explainer: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -79,6 +91,34 @@ impl HttpState {
     /// The lanes have begun.
     pub fn set_lanes(&self, lanes: Vec<Arc<LaneStatus>>) {
         self.set(Lanes::Running(lanes));
+    }
+
+    /// Has events explained from now on. The first one stays.
+    pub fn explain_with(&self, explainer: Explainer) {
+        self.shared.explainer.get_or_init(|| Arc::new(Mutex::new(explainer)));
+    }
+
+    /// Explains an event, off the async threads.
+    ///
+    /// # Errors
+    /// `Log` with `Retriable` where it takes too long, also because others ask; else what the explainer says.
+    pub(super) async fn explain(&self, question: Question) -> Result<Explanation, ExplainError> {
+        let later = |why: &str| ExplainError::Log(LogError::Retriable(why.to_owned()));
+        let Some(explainer) = self.shared.explainer.get().cloned() else {
+            return Err(later("events are not explained here yet"));
+        };
+        let deadline = Instant::now() + EXPLAINED_WITHIN;
+        let Ok(mut explainer) = timeout(EXPLAINED_WITHIN / 2, explainer.lock_owned()).await else {
+            return Err(later("another event is being explained"));
+        };
+        let answer = tokio::task::spawn_blocking(move || explainer.explain(&question, deadline.into_std()));
+        match timeout(deadline - Instant::now() + ENDS_WITHIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(failed)) => {
+                Err(ExplainError::Log(LogError::Broken(format!("explaining failed: {failed}"))))
+            }
+            Err(_) => Err(later("no answer in time")),
+        }
     }
 
     fn set(&self, lanes: Lanes) {

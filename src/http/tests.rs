@@ -7,19 +7,27 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::account::Account;
+use crate::account::{Account, HistoryEntry, Retention};
+use crate::entry::{EntryKind, Origin};
+use crate::explain::Explainer;
+use crate::lane::budgets::LeaseTimes;
 use crate::lane::status::LaneStatus;
+use crate::lane::{LaneSettings, Outputs};
+use crate::log::{Archive, KeyQuery, LogError, Record};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
 use crate::programme::{Programme, ProgrammeText, Versions};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest,
-    LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Store, StoreError, StoreSettings,
+    LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings, event_key,
 };
-use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, Coordinates, EventId, MemberId, Points, TopicPartition};
 
 const BUCKETS: Buckets = Buckets(8);
+
+const PROGRAMME: &str = "{programme: shop, timezone: UTC, currency: EUR, rules: \
+    [{id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}]}";
 
 /// A memory store that can be taken away, and that counts its probes.
 #[derive(Clone)]
@@ -108,6 +116,16 @@ impl Store for Shop {
     fn check_deployment(&mut self, _: &Deployment) -> Result<Deployment, StoreError> {
         unreachable!()
     }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: std::time::Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        self.is_there()?;
+        self.store.find_events(buckets, id, deadline)
+    }
 }
 
 #[test]
@@ -158,9 +176,7 @@ struct Served {
 
 impl Served {
     async fn new() -> Self {
-        let programme = "{programme: shop, timezone: UTC, currency: EUR, rules: \
-             [{id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}]}";
-        let versions = Arc::new(Versions::only(Programme::parse("programme.yaml", programme).unwrap()));
+        let versions = Arc::new(Versions::only(Programme::parse("programme.yaml", PROGRAMME).unwrap()));
         let shop = Shop::new();
         let metrics = Metrics::new(&versions).unwrap();
         let state =
@@ -302,13 +318,25 @@ async fn metrics_index_and_description_are_served_and_the_rest_is_a_problem() {
     let index = served.get("/").await;
     let described = served.get("/v1/openapi.json").await.json();
     let paths = described["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 4);
+    assert_eq!(paths.len(), 5);
     for path in paths.keys() {
-        assert!(index.body.contains(&format!("\n{path} ")), "{path}");
+        let named = |after: &str| index.body.contains(&format!("\n{path}{after}"));
+        assert!(named(" ") || named("\n"), "{path}");
     }
     assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
     let schemas = described["components"]["schemas"].as_object().unwrap();
-    for named in ["AccountView", "TierView", "EntryView", "EventId", "Why", "Period", "Problem"] {
+    for named in [
+        "Explanation",
+        "Step",
+        "Verdict",
+        "AccountView",
+        "TierView",
+        "EntryView",
+        "EventId",
+        "Why",
+        "Period",
+        "Problem",
+    ] {
         assert!(schemas.contains_key(named), "{named}");
     }
 
@@ -324,4 +352,131 @@ async fn the_server_ends_when_told_also_under_an_open_connection() {
     served.get("/livez").await;
     served.stop.send(()).unwrap();
     tokio::time::timeout(SHUTDOWN * 2, served.ended).await.unwrap().unwrap().unwrap();
+}
+
+/// A log that holds nothing, or that is away.
+struct Kafka(Option<&'static str>);
+
+impl Archive for Kafka {
+    fn record(&self, _: &Coordinates, _: std::time::Instant) -> Result<Option<Record>, LogError> {
+        self.0.map_or(Ok(None), |why| Err(LogError::Retriable(why.to_owned())))
+    }
+
+    fn of_key(
+        &self,
+        _: &KeyQuery<'_>,
+        _: std::time::Instant,
+        _: &mut dyn FnMut(&[u8], Option<i64>),
+    ) -> Result<bool, LogError> {
+        Ok(true)
+    }
+}
+
+impl Served {
+    fn explain_with(&self, kafka: Kafka) {
+        let versions = Arc::new(Versions::only(Programme::parse("programme.yaml", PROGRAMME).unwrap()));
+        let lanes = LaneSettings {
+            current: Arc::new(Current::new(versions.clone())),
+            outputs: Outputs {
+                awards: "awards".into(),
+                tier_changes: "tier-changes".into(),
+                accounts: "accounts".into(),
+                dead_letters: "dead-letters".into(),
+                internal: "internal".into(),
+            },
+            buckets: BUCKETS,
+            retention: Retention { history: 4, months: 0, days: 30 },
+            max_events: 1,
+            max_wait: Duration::ZERO,
+            max_record_bytes: 10_000,
+            cached_accounts: 1,
+            leases: LeaseTimes::default(),
+            clock_every: Duration::MAX,
+            sleep: |_| {},
+            versions,
+        };
+        let store = Box::new(self.shop.clone());
+        self.state.explain_with(Explainer::new(lanes, store, Box::new(kafka)));
+    }
+}
+
+/// What an event leaves behind, where another one of the same id came from another source.
+fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
+    let member = MemberId::from(member);
+    let at = Coordinates { topic: "shop".into(), partition: 3, offset: 17 };
+    let receipt = |source: &&str| {
+        let event = EventId { source: (*source).into(), id: id.into() };
+        (event_key(&event), Receipt { at: at.clone(), fingerprint: 1 })
+    };
+    let mut account = Account::new(member.clone());
+    account.version = 1;
+    account.history.extend(
+        HistoryEntry {
+            at: 0,
+            kind: EntryKind::Earned,
+            points: Points(5),
+            declined: Points::ZERO,
+            by: Origin::Rule("sign-in".into()),
+            why: None,
+            event: format!("{} {id}", sources[0]).into(),
+        }
+        .line(),
+    );
+    let bucket = CommitBucket {
+        bucket: BUCKETS.of(&member),
+        accounts: vec![AccountWrite { member, expected: 0, json: account.to_json() }],
+        receipts: sources.iter().map(receipt).collect(),
+        outbox: Vec::new(),
+        published: Vec::new(),
+        grants: Vec::new(),
+        due: Vec::new(),
+    };
+    assert_eq!(shop.store.commit(&[bucket]).unwrap(), [Committed::Written]);
+}
+
+#[tokio::test]
+async fn an_event_is_explained_under_its_encoded_names_and_what_is_gone_is_said() {
+    let mut served = Served::new().await;
+    assert_eq!(served.get("/v1/accounts/m/explain/e").await.status, 503, "not yet");
+    served.explain_with(Kafka(None));
+    counted(&mut served.shop, "7/ü", &["shop/web"], "o 1/2");
+    counted(&mut served.shop, "twice", &["shop/app", "shop/web"], "o-9");
+
+    let answer = served.get("/v1/accounts/7%2F%C3%BC/explain/o%201%2F2").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let explained = answer.json();
+    assert_eq!((&explained["verdict"], &explained["points"]), (&"undecided".into(), &5.into()));
+    assert_eq!(explained["event"]["record"], "shop/3/17");
+    let notes = explained["notes"].to_string();
+    assert!(notes.contains("Kafka does not have its record any more"), "{notes}");
+
+    let several = served.get("/v1/accounts/twice/explain/o-9").await;
+    assert_eq!(several.status, 409);
+    assert!(several.problem().ends_with(": shop/app, shop/web"), "{}", several.problem());
+    assert_eq!(served.get("/v1/accounts/twice/explain/o-9?source=shop/app").await.status, 200);
+
+    for (path, status) in [
+        ("/v1/accounts/twice/explain/o-10", 404),
+        ("/v1/accounts/nobody/explain/o-9?source=x", 404),
+        (&format!("/v1/accounts/twice/explain/{}", "o".repeat(513)), 400),
+        ("/v1/accounts/twice/explain/%ff", 400),
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.problem());
+    }
+}
+
+#[tokio::test]
+async fn an_event_cannot_be_explained_while_the_store_or_kafka_is_away() {
+    let mut served = Served::new().await;
+    counted(&mut served.shop, "m", &["shop"], "e");
+    served.explain_with(Kafka(Some("all brokers are down")));
+    let away = served.get("/v1/accounts/m/explain/e").await;
+    assert_eq!(
+        (away.status, away.problem()),
+        (503, "Kafka: the log is away: all brokers are down".to_owned())
+    );
+    *served.shop.away.lock().unwrap() = Some("connection refused");
+    let away = served.get("/v1/accounts/m/explain/e").await;
+    assert_eq!((away.status, away.problem()), (503, "the store is away: connection refused".to_owned()));
 }

@@ -179,7 +179,8 @@ pub enum Turn {
     Idle,
 }
 
-fn decoder(versions: &Arc<Versions>, settings: &LaneSettings) -> Decoder {
+/// Reads events as a lane does.
+pub(crate) fn decoder(versions: &Arc<Versions>, settings: &LaneSettings) -> Decoder {
     Decoder::of(versions, settings.max_record_bytes).with_internal(settings.outputs.internal.clone())
 }
 

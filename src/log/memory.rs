@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
+use super::{Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Partitions, Polled, Position, Record};
 use crate::types::{Coordinates, TopicName, TopicPartition};
 
 /// The broker, shared by all that are connected to it.
@@ -169,6 +169,55 @@ impl MemoryBroker {
     }
 }
 
+/// Each topic that is published to has one partition, and no record says when it was published.
+impl Archive for MemoryBroker {
+    fn record(&self, at: &Coordinates, _deadline: Instant) -> Result<Option<Record>, LogError> {
+        let state = self.lock();
+        let partition = at.topic_partition();
+        if at.offset < state.low_watermarks.get(&partition).copied().unwrap_or_default() {
+            return Ok(None);
+        }
+        let log = state.partitions.get(&partition);
+        let stored = log.zip(usize::try_from(at.offset).ok()).and_then(|(log, offset)| log.get(offset));
+        Ok(match stored {
+            Some(Stored::Record(record)) => Some(record.clone().at(at.clone())),
+            Some(Stored::Marker) | None => None,
+        })
+    }
+
+    fn of_key(
+        &self,
+        wanted: &KeyQuery<'_>,
+        _deadline: Instant,
+        found: &mut dyn FnMut(&[u8], Option<i64>),
+    ) -> Result<bool, LogError> {
+        let state = self.lock();
+        for (partition, log) in
+            state.partitions.iter().filter(|(partition, _)| partition.topic == *wanted.topic)
+        {
+            if (partition.partition == 0) != (wanted.partitions == Partitions::Usual) {
+                continue;
+            }
+            let low = state.low_watermarks.get(partition).copied().unwrap_or_default();
+            for stored in log.iter().skip(usize::try_from(low).unwrap_or_default()) {
+                if let Stored::Record(OutRecord { key: Some(key), payload: Some(payload), .. }) = stored
+                    && key == wanted.key
+                {
+                    found(payload, None);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl OutRecord {
+    fn at(self, at: Coordinates) -> Record {
+        let Self { key, payload, headers, .. } = self;
+        Record { at, published_ms: None, key, payload, headers }
+    }
+}
+
 impl State {
     /// Deals the partitions out, beginning with another member each time so that they do move.
     fn rebalance(&mut self) {
@@ -271,13 +320,7 @@ impl Log for MemoryLog {
                 }
                 if let Stored::Record(record) = stored {
                     let (topic, partition) = (partition.topic.clone(), partition.partition);
-                    records.push(Record {
-                        at: Coordinates { topic, partition, offset: *next },
-                        published_ms: None,
-                        key: record.key.clone(),
-                        payload: record.payload.clone(),
-                        headers: record.headers.clone(),
-                    });
+                    records.push(record.clone().at(Coordinates { topic, partition, offset: *next }));
                 }
                 *next += 1;
             }

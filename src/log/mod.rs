@@ -8,7 +8,7 @@
 pub mod kafka;
 pub mod memory;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::types::{Coordinates, TopicName, TopicPartition};
 
@@ -102,6 +102,45 @@ pub enum LogError {
     /// The process was told to die here (simulation only).
     #[error("crashed on purpose")]
     Crash,
+}
+
+/// What was published and is still there. Blocking; belongs to no lane and to no group.
+pub trait Archive {
+    /// One record; nothing where it is gone.
+    fn record(&self, at: &Coordinates, deadline: Instant) -> Result<Option<Record>, LogError>;
+
+    /// Hands over the payload of each record of a key, and when it was published (milliseconds since 1970), in
+    /// the order of its partition. False where the deadline came before the end.
+    fn of_key(
+        &self,
+        wanted: &KeyQuery<'_>,
+        deadline: Instant,
+        found: &mut dyn FnMut(&[u8], Option<i64>),
+    ) -> Result<bool, LogError>;
+}
+
+/// Which records of a key are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyQuery<'a> {
+    /// Of this topic. One that does not exist has none.
+    pub topic: &'a TopicName,
+    /// The key.
+    pub key: &'a [u8],
+    /// Where to look.
+    pub partitions: Partitions,
+    /// Published then or later, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// Published then or before. A partition is left at the first record that is not.
+    pub until_ms: Option<i64>,
+}
+
+/// Partitions of a topic in which a key is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Partitions {
+    /// The one that the key belongs to.
+    Usual,
+    /// All others: partitions may have been added, or another partitioner used.
+    Others,
 }
 
 /// The log, for one lane. Blocking. Between [`Log::begin`] and [`Log::commit`] or [`Log::abort`] it

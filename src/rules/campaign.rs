@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use rust_decimal::Decimal;
 
 use super::earn::whole_points;
-use super::facts::{CannotTell, LazyFacts};
+use super::facts::LazyFacts;
 use super::limit::{self, Cut};
+use super::watch::{Part, Unpaid, Watch};
 use super::{Day, Draw, Unsure};
 use crate::account::{Account, Retention};
 use crate::entry::{Origin, Why};
@@ -17,6 +18,8 @@ use crate::types::{CampaignId, Points, PointsOverflow};
 
 /// A campaign that is on for the event and its member.
 pub(super) struct On<'p> {
+    /// Its index in the programme.
+    at: usize,
     pub(super) campaign: &'p Campaign,
     pub(super) origin: Origin,
     /// What it would pay without limits and budget.
@@ -56,29 +59,30 @@ impl<'p> Asked<'p, '_> {
         facts: &mut LazyFacts<'_>,
         unsure: &mut Vec<Unsure>,
         draws: &mut Vec<Draw>,
+        watch: &mut impl Watch,
     ) -> Result<Vec<On<'p>>, PointsOverflow> {
         let mut on: Vec<On<'p>> = Vec::new();
         for &at in campaigns {
             let Some(campaign) = self.programme.campaigns.get(at) else { continue };
-            match self.is_on(campaign, facts) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(CannotTell) => {
+            if let Err(why) = self.is_on(campaign, facts) {
+                if let Unpaid::Failed(..) = why {
                     unsure.push(Unsure::Campaign(at));
-                    continue;
                 }
+                watch.campaign(at, || why);
+                continue;
             }
             let points = worth(campaign.pays, self.base, self.programme)?;
             if points == Points::ZERO {
+                watch.campaign(at, || Unpaid::NoBase);
                 continue;
             }
             let origin = Origin::Campaign(campaign.id.clone());
             let mut cut =
                 limit::cut(&campaign.limits, &origin, self.account, self.day, points, self.retention);
             draws.extend(self.draw(campaign, &mut cut));
-            on.push(On { campaign, origin, points, cut });
+            on.push(On { at, campaign, origin, points, cut });
         }
-        let paying = best_of_groups(on);
+        let paying = best_of_groups(on, watch);
         for draw in draws {
             let pays = paying.iter().find(|on| on.campaign.id == draw.campaign);
             draw.paid = pays.map_or(Points::ZERO, |on| on.cut.paid);
@@ -96,12 +100,20 @@ impl<'p> Asked<'p, '_> {
         Some(Draw { campaign: campaign.id.clone(), wanted, left, paid: Points::ZERO })
     }
 
-    fn is_on(&self, campaign: &Campaign, facts: &mut LazyFacts<'_>) -> Result<bool, CannotTell> {
+    /// Whether the campaign is on for the event and its member, or why not.
+    fn is_on(&self, campaign: &Campaign, facts: &mut LazyFacts<'_>) -> Result<(), Unpaid> {
         // The cheapest first: most campaigns are not on at all.
-        let birthday = self.account.profile.birthday;
-        Ok(campaign.during.holds(self.event.time, self.day.date, birthday)
-            && facts.holds(campaign.when.as_ref(), None)?
-            && facts.holds(campaign.audience.as_ref(), None)?)
+        if !campaign.during.holds(self.event.time, self.day.date, self.account.profile.birthday) {
+            return Err(Unpaid::During);
+        }
+        let failed = |part| move |why| Unpaid::Failed(part, why);
+        if !facts.holds(campaign.when.as_ref(), None).map_err(failed(Part::When))? {
+            return Err(Unpaid::When);
+        }
+        if !facts.holds(campaign.audience.as_ref(), None).map_err(failed(Part::Audience))? {
+            return Err(Unpaid::Audience);
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +129,7 @@ fn worth(pays: Pays, base: Points, programme: &Programme) -> Result<Points, Poin
 }
 
 /// Leaves of each group the campaign that pays most after its limits and its budget; of equals the first in the file.
-fn best_of_groups(on: Vec<On<'_>>) -> Vec<On<'_>> {
+fn best_of_groups<'p>(on: Vec<On<'p>>, watch: &mut impl Watch) -> Vec<On<'p>> {
     let mut best: HashMap<&str, (Points, usize)> = HashMap::new();
     for (at, candidate) in on.iter().enumerate() {
         let Some(group) = &candidate.campaign.group else { continue };
@@ -127,9 +139,13 @@ fn best_of_groups(on: Vec<On<'_>>) -> Vec<On<'_>> {
             *best = (paid, at);
         }
     }
-    let wins = |at: usize, candidate: &On<'_>| match &candidate.campaign.group {
-        None => true,
-        Some(group) => best.get(&**group).is_some_and(|(_, winner)| *winner == at),
+    let mut wins = |at: usize, candidate: &On<'_>| {
+        let Some(group) = &candidate.campaign.group else { return true };
+        let place = best.get(&**group).map(|(_, place)| *place);
+        if let Some(winner) = place.filter(|place| *place != at).and_then(|place| on.get(place)) {
+            watch.campaign(candidate.at, || Unpaid::Group(winner.campaign.id.clone()));
+        }
+        place == Some(at)
     };
     let wins: Vec<bool> = on.iter().enumerate().map(|(at, candidate)| wins(at, candidate)).collect();
     on.into_iter().zip(wins).filter_map(|(candidate, wins)| wins.then_some(candidate)).collect()

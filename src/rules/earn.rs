@@ -2,8 +2,10 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::facts::{CannotTell, LazyFacts};
+use super::facts::LazyFacts;
+use super::watch::{Part, Unpaid, Watch};
 use crate::event::Event;
+use crate::programme::condition::Failure;
 use crate::programme::{Each, Earn, Rounding, Rule};
 use crate::types::Points;
 
@@ -17,62 +19,77 @@ pub(super) struct Paid {
 /// Why a rule could not be decided.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// Its condition cannot be evaluated on this event.
-    Condition,
+    /// This part of it cannot be evaluated on this event.
+    Condition(Part, Failure),
     /// The points leave their range.
     Overflow,
 }
 
-impl From<CannotTell> for Failed {
-    fn from(_: CannotTell) -> Self {
-        Failed::Condition
+impl Failed {
+    fn when(why: Failure) -> Self {
+        Failed::Condition(Part::When, why)
+    }
+
+    fn of(why: Failure) -> Self {
+        Failed::Condition(Part::Of, why)
     }
 }
 
-/// What the rule pays for this event, or nothing where it does not match.
+/// What the rule pays for this event, or nothing where it does not match. The watch
+/// hears of items that it does not pay for.
 pub(super) fn base(
-    rule: &Rule,
+    (at, rule): (usize, &Rule),
     rounding: Rounding,
     event: &Event,
     facts: &mut LazyFacts<'_>,
+    watch: &mut impl Watch,
 ) -> Result<Option<Paid>, Failed> {
     match rule.each {
         Each::Event => {
-            if !facts.holds(rule.when.as_ref(), None)? {
+            if !facts.holds(rule.when.as_ref(), None).map_err(Failed::when)? {
                 return Ok(None);
             }
             let amount = match &rule.of {
-                Some(of) => Some(not_negative(facts.number(of, None)?)?),
+                Some(of) => Some(not_negative(facts.number(of, None).map_err(Failed::of)?)?),
                 None => event.order.as_ref().map(|order| order.amount),
             };
             pay(rule.earn, rounding, amount).map(Some)
         }
-        Each::Item => each_item(rule, rounding, event, facts),
+        Each::Item => each_item((at, rule), rounding, event, facts, watch),
     }
 }
 
 /// Pays every item that matches, each rounded by itself, in one sum.
 fn each_item(
-    rule: &Rule,
+    (rule_at, rule): (usize, &Rule),
     rounding: Rounding,
     event: &Event,
     facts: &mut LazyFacts<'_>,
+    watch: &mut impl Watch,
 ) -> Result<Option<Paid>, Failed> {
     let Some(order) = &event.order else { return Ok(None) };
     let mut sum: Option<Paid> = None;
-    let mut failed = false;
+    let mut failed: Option<(Part, Failure)> = None;
     for (at, item) in order.items.iter().enumerate() {
         let amount = match facts.holds(rule.when.as_ref(), Some(at)) {
-            Ok(false) => continue,
+            Ok(false) => {
+                watch.rule(rule_at, Some(at), || Unpaid::When);
+                continue;
+            }
             Ok(true) => match &rule.of {
-                Some(of) => facts.number(of, Some(at)).map_err(Failed::from).and_then(not_negative),
+                Some(of) => facts.number(of, Some(at)).map_err(Failed::of).and_then(not_negative),
                 None => Ok(item.amount),
             },
-            Err(cannot_tell) => Err(cannot_tell.into()),
+            Err(why) => Err(Failed::when(why)),
         };
-        let Ok(amount) = amount else {
-            failed = true;
-            continue;
+        let amount = match amount {
+            Ok(amount) => amount,
+            Err(Failed::Condition(part, why)) => {
+                watch.rule(rule_at, Some(at), || Unpaid::Failed(part, why.clone()));
+                failed.get_or_insert((part, why));
+                continue;
+            }
+            Err(Failed::Overflow) => return Err(Failed::Overflow),
         };
         let paid = pay(rule.earn, rounding, Some(amount))?;
         sum = Some(match sum {
@@ -84,12 +101,18 @@ fn each_item(
         });
     }
     // An item that lacks what the condition asks for does not cost the others their points.
-    if sum.is_none() && failed { Err(Failed::Condition) } else { Ok(sum) }
+    match failed {
+        Some((part, why)) if sum.is_none() => Err(Failed::Condition(part, why)),
+        _ => Ok(sum),
+    }
 }
 
 /// An amount below nothing would take points, which no rule may.
 fn not_negative(amount: Decimal) -> Result<Decimal, Failed> {
-    if amount.is_sign_negative() && !amount.is_zero() { Err(Failed::Condition) } else { Ok(amount) }
+    if amount.is_sign_negative() && !amount.is_zero() {
+        return Err(Failed::of(Failure::Kind { wanted: "an amount of 0 or more", found: "below 0" }));
+    }
+    Ok(amount)
 }
 
 fn pay(earn: Earn, rounding: Rounding, amount: Option<Decimal>) -> Result<Paid, Failed> {

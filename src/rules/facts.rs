@@ -7,13 +7,11 @@ use jiff::civil::Date;
 
 use crate::account::{Account, period_index};
 use crate::event::Event;
-use crate::programme::condition::{Condition, DataValue, EventFacts, Expression, Facts, MemberFacts};
+use crate::programme::condition::{
+    Condition, DataValue, EventFacts, Expression, Facts, Failure, MemberFacts,
+};
 use crate::programme::{Period, Programme};
 use crate::rules::tier;
-
-/// A condition that cannot be evaluated on this event: it counts as not holding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct CannotTell;
 
 /// The facts of one event. Its data is parsed once, and only where something asks for it; so is what is
 /// known of the member put together.
@@ -31,15 +29,16 @@ impl<'a> LazyFacts<'a> {
         Self { programme, account, event, day, data: None, member: None }
     }
 
-    /// Whether a condition holds, for an item of the order where one is named. What is absent holds.
+    /// Whether a condition holds, for an item of the order where one is named. What is absent holds; one that
+    /// cannot be evaluated on this event counts as not holding.
     pub(super) fn holds(
         &mut self,
         condition: Option<&Condition>,
         item: Option<usize>,
-    ) -> Result<bool, CannotTell> {
+    ) -> Result<bool, Failure> {
         let Some(condition) = condition else { return Ok(true) };
         let facts = self.facts(condition.asks_member(), item)?;
-        condition.holds(&facts).map_err(|_| CannotTell)
+        condition.holds(&facts)
     }
 
     /// The number that an expression comes to.
@@ -47,27 +46,27 @@ impl<'a> LazyFacts<'a> {
         &mut self,
         expression: &Expression,
         item: Option<usize>,
-    ) -> Result<rust_decimal::Decimal, CannotTell> {
+    ) -> Result<rust_decimal::Decimal, Failure> {
         let facts = self.facts(expression.asks_member(), item)?;
-        expression.number(&facts).map_err(|_| CannotTell)
+        expression.number(&facts)
     }
 
     /// The text that an expression comes to.
-    pub(super) fn text(&mut self, expression: &Expression) -> Result<String, CannotTell> {
+    pub(super) fn text(&mut self, expression: &Expression) -> Result<String, Failure> {
         let facts = self.facts(expression.asks_member(), None)?;
-        expression.evaluate(&facts).map_err(|_| CannotTell)
+        expression.evaluate(&facts)
     }
 
-    fn facts(&mut self, asks_member: bool, item: Option<usize>) -> Result<Facts<'_>, CannotTell> {
+    fn facts(&mut self, asks_member: bool, item: Option<usize>) -> Result<Facts<'_>, Failure> {
         let (event, account) = (self.event, self.account);
         // A number out of range makes data that conditions cannot read.
         let data = self.data.get_or_insert_with(|| serde_json::from_str(&event.data).ok());
-        let data = data.as_ref().ok_or(CannotTell)?;
+        let data = data.as_ref().ok_or(Failure::OutOfRange)?;
         let item = match item {
             None => None,
             Some(at) => match data.field("items") {
-                Some(DataValue::List(items)) => Some(items.get(at).ok_or(CannotTell)?),
-                _ => return Err(CannotTell),
+                Some(DataValue::List(items)) => Some(items.get(at).ok_or(Failure::NoElement)?),
+                _ => return Err(Failure::NoElement),
             },
         };
         let member = if asks_member {

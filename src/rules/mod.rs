@@ -9,6 +9,7 @@ mod limit;
 mod referral;
 mod streak;
 pub mod tier;
+mod watch;
 
 use jiff::civil::Date;
 use rust_decimal::Decimal;
@@ -21,6 +22,7 @@ use crate::programme::{Earn, Limit, Payee, Paying, Programme, Rule, periods};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
 use referral::Course;
+pub use watch::{Part, Unpaid, Watch};
 
 /// What the rules ask of what lies outside of the account.
 #[derive(Clone, Copy)]
@@ -84,8 +86,23 @@ pub fn apply(
     retention: &Retention,
     outside: &Outside<'_>,
 ) -> Result<Outcome, PointsOverflow> {
+    apply_watched(programme, account, event, retention, outside, &mut ())
+}
+
+/// [`apply`] with somebody who looks on.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_watched(
+    programme: &Programme,
+    account: &mut Account,
+    event: &Event,
+    retention: &Retention,
+    outside: &Outside<'_>,
+    watch: &mut impl Watch,
+) -> Result<Outcome, PointsOverflow> {
     let Decided { entries, noted, unsure, once, draws, referral } =
-        decide(programme, account, event, retention, outside)?;
+        decide(programme, account, event, retention, outside, watch)?;
     let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
     account.can_take(earned)?;
     let mut applied = Vec::with_capacity(entries.len() + 1);
@@ -124,6 +141,7 @@ fn decide(
     event: &Event,
     retention: &Retention,
     outside: &Outside<'_>,
+    watch: &mut impl Watch,
 ) -> Result<Decided, PointsOverflow> {
     if clock::is_over(account, event) {
         return Ok(Decided::default());
@@ -139,11 +157,15 @@ fn decide(
     let (mut refers, mut waits) = (Vec::new(), Vec::new());
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
-        let paid = match earn::base(rule, programme.rounding, event, &mut facts) {
+        let paid = match earn::base((at, rule), programme.rounding, event, &mut facts, watch) {
             Ok(Some(paid)) => paid,
-            Ok(None) => continue,
-            Err(earn::Failed::Condition) => {
+            Ok(None) => {
+                watch.rule(at, None, || Unpaid::When);
+                continue;
+            }
+            Err(earn::Failed::Condition(part, why)) => {
                 unsure.push(Unsure::Rule(at));
+                watch.rule(at, None, || Unpaid::Failed(part, why));
                 continue;
             }
             Err(earn::Failed::Overflow) => return Err(PointsOverflow),
@@ -152,10 +174,12 @@ fn decide(
         match referral::course(rule, account, event) {
             Course::Pay => {}
             Course::Refer => {
+                watch.rule(at, None, || Unpaid::Referrer);
                 refers.push(rule.id.clone());
                 continue;
             }
             Course::Wait => {
+                watch.rule(at, None, || Unpaid::Waits);
                 waits.push(rule.id.clone());
                 continue;
             }
@@ -163,13 +187,20 @@ fn decide(
                 draft.declined(&origin, paid.points, why, paid.of);
                 continue;
             }
-            Course::Pass => continue,
+            Course::Pass => {
+                watch.rule(at, None, || Unpaid::NotReferred);
+                continue;
+            }
         }
         let new_day = streak::new_day(rule, account, &day, retention);
         let first = draft.entries.len();
-        let Ok(key) = rule.once_per.as_ref().map(|key| facts.text(key)).transpose() else {
-            unsure.push(Unsure::Rule(at));
-            continue;
+        let key = match rule.once_per.as_ref().map(|key| facts.text(key)).transpose() {
+            Ok(key) => key,
+            Err(why) => {
+                unsure.push(Unsure::Rule(at));
+                watch.rule(at, None, || Unpaid::Failed(Part::OncePer, why));
+                continue;
+            }
         };
         let key = key.map(|key| once_key(&rule.id, &event.member, &key));
         if key.as_ref().is_some_and(outside.paid_before) {
@@ -224,7 +255,7 @@ fn decide(
     if !paying.campaigns.is_empty() {
         let asked =
             campaign::Asked { programme, account, event, day: &day, base, retention, left: outside.left };
-        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws)? {
+        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws, watch)? {
             let (of, factor) = on.basis(base);
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }

@@ -549,3 +549,74 @@ fn of_a_group_the_one_that_pays_most_of_what_budgets_have_left_pays_and_the_othe
         assert!(outcome.draws.iter().map(|draw| draw.wanted.0).eq([50, 40]), "both say what they wanted");
     }
 }
+
+/// What a watch heard, in the words of its debug output.
+#[derive(Default)]
+struct Heard(Vec<String>);
+
+impl Watch for Heard {
+    fn rule(&mut self, at: usize, item: Option<usize>, why: impl FnOnce() -> Unpaid) {
+        let item = item.map(|item| format!(" item {item}")).unwrap_or_default();
+        self.0.push(format!("rule {at}{item}: {:?}", why()));
+    }
+
+    fn campaign(&mut self, at: usize, why: impl FnOnce() -> Unpaid) {
+        self.0.push(format!("campaign {at}: {:?}", why()));
+    }
+}
+
+#[test]
+fn a_watch_hears_of_everything_that_made_no_entry_and_of_nothing_else() {
+    let rules = "  - {id: pays, on: order.paid, earn: {points: 10}}
+  - {id: cut, on: order.paid, earn: {points: 10}, limit: {times: 1, per: day}}
+  - {id: small, on: order.paid, earn: {points: 1, per: 1000}}
+  - {id: big, on: order.paid, when: data.amount >= 500, earn: {points: 10}}
+  - {id: books, on: order.paid, each: item, when: item.category == \"books\", earn: {points: 1, per: 1}}
+  - {id: toys, on: order.paid, each: item, when: item.category == \"toys\", earn: {points: 1, per: 1}}
+  - {id: of, on: order.paid, earn: {points: 1, per: 1, of: 'data[\"net\"]'}}
+  - {id: below, on: order.paid, earn: {points: 1, per: 1, of: 0 - data.amount}}
+  - {id: once, on: order.paid, earn: {points: 1}, once_per: 'data[\"voucher\"]'}
+campaigns:
+  - {id: on, on: order.paid, add: 1, group: g}
+  - {id: over, on: order.paid, add: 1, during: {from: 2020-01-01T00:00, until: 2020-01-02T00:00}}
+  - {id: when, on: order.paid, add: 1, when: data.amount >= 500}
+  - {id: audience, on: order.paid, add: 1, audience: member.tier == \"gold\"}
+  - {id: unknown, on: order.paid, add: 1, audience: member.days_since_last_order > 3}
+  - {id: little, on: order.paid, multiply: 1.01}
+  - {id: lost, on: order.paid, add: 1, group: g}
+";
+    let programme = programme(rules);
+    let mut account = Account::new("m".into());
+    run(&programme, &mut account, &order(&programme, "before", "2026-11-22T09:00:00Z", "1.00"));
+    account.activity.last_order = None;
+    let data = r#""order_id":"o","currency":"CNY","amount":"20","items":[
+        {"sku":"a","category":"books","quantity":1,"price":"9"},
+        {"sku":"b","quantity":1,"price":"9"}]"#;
+    let event = event(&programme, "o", "order.paid", "2026-11-22T10:00:00Z", data);
+    let mut heard = Heard::default();
+    let mut again = account.clone();
+    let outcome =
+        apply_watched(&programme, &mut account, &event, &KEEPS, &Outside::UNTOUCHED, &mut heard).unwrap();
+    assert_eq!(
+        heard.0,
+        [
+            "rule 3: When",
+            "rule 4 item 1: Failed(When, Missing(\"category\"))",
+            "rule 5 item 0: When",
+            "rule 5 item 1: Failed(When, Missing(\"category\"))",
+            "rule 5: Failed(When, Missing(\"category\"))",
+            "rule 6: Failed(Of, Missing(\"net\"))",
+            "rule 7: Failed(Of, Kind { wanted: \"an amount of 0 or more\", found: \"below 0\" })",
+            "rule 8: Failed(OncePer, Missing(\"voucher\"))",
+            "campaign 1: During",
+            "campaign 2: When",
+            "campaign 3: Audience",
+            "campaign 4: Failed(Audience, Missing(\"days_since_last_order\"))",
+            "campaign 5: NoBase",
+            "campaign 6: Group(\"on\")",
+        ]
+    );
+    let paid: Vec<String> = entries(&outcome).into_iter().map(|(by, ..)| by).collect();
+    assert_eq!(paid, ["pays", "cut", "small", "books", "on"]);
+    assert_eq!(run(&programme, &mut again, &event).applied, outcome.applied, "looking on changes nothing");
+}

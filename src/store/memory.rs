@@ -11,9 +11,9 @@ use super::budget::portion;
 use super::{
     Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
     LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range,
-    holds_version, never_expires, window_seconds,
+    event_of, holds_version, never_expires, window_seconds,
 };
-use crate::types::{Bucket, Buckets, CampaignId, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, Points, TopicPartition};
 
 /// A map that is hashed fast; its order is never looked at.
 type FastMap<K, V> = HashMap<K, V, RandomState>;
@@ -381,6 +381,26 @@ impl Store for MemoryStore {
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         Ok(self.lock().deployment.get_or_insert_with(|| wanted.clone()).clone())
+    }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        _deadline: Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        let mut state = self.lock();
+        let generation = state.generation();
+        let mut found = Vec::new();
+        for bucket in buckets {
+            let bucket = state.buckets.entry(*bucket).or_default();
+            bucket.turn_to(generation);
+            let both = bucket.previous.iter().chain(&bucket.current);
+            let events = both.filter_map(|(key, receipt)| Some((event_of(key)?, receipt.clone())));
+            found.extend(events.filter(|(event, _)| &*event.id == id));
+        }
+        found.sort_by(|left, right| left.0.cmp(&right.0));
+        Ok(found)
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

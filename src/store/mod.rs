@@ -8,9 +8,9 @@ mod budget;
 pub mod memory;
 pub mod redis;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::types::{Bucket, CampaignId, Coordinates, MemberId, RuleId, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, RuleId, TopicPartition};
 
 pub use budget::{Grant, Lease, LeaseId, LeaseRequest};
 
@@ -23,6 +23,20 @@ pub fn once_key(rule: &RuleId, member: &MemberId, key: &str) -> ReceiptKey {
     let member = member.as_str();
     // The length keeps a member and a key with spaces apart.
     format!("{FOREVER}{rule} {}:{member} {key}", member.len()).into_boxed_str()
+}
+
+/// The receipt of an event: `e shop/web e1`.
+pub fn event_key(event: &EventId) -> ReceiptKey {
+    [EVENT, &event.source, " ", &event.id].concat().into_boxed_str()
+}
+
+/// What the keys of events' receipts begin with.
+const EVENT: &str = "e ";
+
+/// The event of a key that [`event_key`] made. A source has no spaces.
+fn event_of(key: &str) -> Option<EventId> {
+    let (source, id) = key.strip_prefix(EVENT)?.split_once(' ')?;
+    Some(EventId { source: source.into(), id: id.into() })
 }
 
 /// What the keys of receipts begin with that never expire.
@@ -230,6 +244,18 @@ pub trait Store {
     /// Writes down what the deployment was made with, or says what it was made with before.
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError>;
 
+    /// Finds the events of an id in these buckets, whatever their source, with their receipts; by source. It looks
+    /// at every receipt, a few at a time: for a person who asks, and never for a lane.
+    ///
+    /// # Errors
+    /// `Away` also where it takes longer than until `deadline`.
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError>;
+
     /// Proves that the store can be written to (a replica or a full server cannot).
     fn probe(&mut self) -> Result<(), StoreError>;
 }
@@ -281,6 +307,15 @@ impl<S: Store + ?Sized> Store for Box<S> {
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         (**self).check_deployment(wanted)
+    }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        (**self).find_events(buckets, id, deadline)
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
@@ -337,6 +372,13 @@ fn add_range(ranges: &mut Vec<OffsetRange>, mut added: OffsetRange) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_read_back_from_its_receipts_key() {
+        let event = EventId { source: "shop/web".into(), id: "with a space".into() };
+        assert_eq!(event_of(&event_key(&event)), Some(event));
+        assert_eq!(event_of("order.paid 2:m1 4711"), None);
+    }
 
     #[test]
     fn outbox_keys_are_read_back_as_written() {

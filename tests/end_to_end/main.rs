@@ -548,6 +548,82 @@ fn a_programme_that_is_changed_while_the_worker_waits_for_redis_decides_the_firs
 }
 
 #[test]
+fn why_an_event_paid_what_it_paid_is_told_rule_by_rule() {
+    let programme = format!(
+        "{PLAIN}  - {{id: review, on: review.posted, when: size(data.text) >= 20, earn: {{points: 20}}}}\n"
+    );
+    let shop = Shop::open("explain", &programme, 1);
+    let member = shop.member("fay+1");
+    let other = shop.member("gus");
+    let review = sign_in("r 1/2", &member, "2026-11-22T12:00:00Z")
+        .replace("member.signed_in", "review.posted")
+        .replace(r#""data":{"#, r#""data":{"review_id":"r","text":"short","#);
+    let mut records = vec![
+        order("o1", &member, "130.50"),
+        sign_in("s1", &member, "2026-11-22T10:00:00Z"),
+        sign_in("s2", &member, "2026-11-22T11:00:00Z"),
+        review,
+    ];
+    // Others' entries on the same topics.
+    records.extend((0..500).map(|number| order(&format!("x{number}"), &other, "1.00")));
+    shop.produce_keyed(&records.into_iter().map(|record| ("k".to_owned(), record)).collect::<Vec<_>>());
+    let worker = shop.start(&[]);
+    worker.wait_for_metric(&format!(
+        r#"accrual_consumer_lag_records{{partition="0",topic="{}"}} 0"#,
+        shop.input()
+    ));
+    worker.wait_for_metric(r#"accrual_points_total{by="rule",kind="earned",rule="purchase"} 630"#);
+
+    let version = accrual::programme::Programme::parse("programme.yaml", &programme).unwrap().version;
+    let asked = ["o1", "s2", "r 1/2"].map(|id| {
+        let shown = shop.accrual(&["explain", id, "--member", &member]);
+        assert_eq!(shown.status.code(), Some(0), "{}", String::from_utf8_lossy(&shown.stderr));
+        let page = String::from_utf8(shown.stdout).unwrap();
+        page.replace(&member, "fay").replace(&shop.input(), "in").replace(&version, "VERSION")
+    });
+    let expected = "order.paid  shop/fay o1  2026-11-22T10:00:00+00:00  (in/0/0)
+  member fay, basic, 0 points before
+
+  rule purchase  +130 points  130.50 × 1 per 1.00
+
+  tier silver  reached  measured 130
+
+  in all 130 points; version VERSION of programme end-to-end; decided again, it comes to the same
+
+member.signed_in  shop/fay s2  2026-11-22T11:00:00+00:00  (in/0/2)
+  member fay, silver, 135 points before
+
+  rule sign-in  –  5 points each time; 5 points cut: the limit of once a day
+
+  in all 0 points; version VERSION of programme end-to-end; decided again, it comes to the same
+
+review.posted  shop/fay r 1/2  2026-11-22T12:00:00+00:00  (in/0/3)
+  member fay, silver, 135 points at that time
+
+  rule review  –  `when` did not hold: size(data.text) >= 20
+
+  in all 0 points; programme end-to-end; decided again, it comes to the same
+  note: it changed nothing, so that nothing says when it was decided: what is asked of the member is shown as of the event's own time
+";
+    assert_eq!(asked.join("\n"), expected);
+
+    // Over HTTP the same, also by a source; without a member every bucket is searched.
+    let path = format!("/v1/accounts/{}/explain/", member.replace('+', "%2B"));
+    for (id, encoded) in [("o1", "o1"), ("s2", "s2"), ("r 1/2", "r%201%2F2")] {
+        let (status, body) =
+            worker.get(&format!("{path}{encoded}?source=shop/{}", member.replace('+', "%2B")));
+        assert_eq!(status, 200, "{body}");
+        let shown = shop.accrual(&["explain", id, "--json", "--source", &format!("shop/{member}")]);
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), shown);
+    }
+    let (status, body) = worker.get(&format!("{path}x1"));
+    assert_eq!(status, 404, "an event of somebody else: {body}");
+    assert_eq!(shop.accrual(&["explain", "none", "--member", &member]).status.code(), Some(1));
+    assert_eq!(worker.terminate(), Exit::Code(0));
+}
+
+#[test]
 fn while_redis_is_away_events_wait_and_readyz_says_why() {
     let mut redis = shop::OwnRedis::start();
     let shop = Shop::open_with("redis-away", PLAIN, 2, &redis.url());

@@ -2,16 +2,16 @@
 //! before or after it took effect, or have the worker die before or after it.
 
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use accrual::log::memory::MemoryLog;
 use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{
     Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
-    LoadedBucket, OffsetRange, OutboxKey, Store, StoreError,
+    LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError,
 };
-use accrual::types::{Bucket, CampaignId, TopicPartition};
+use accrual::types::{Bucket, CampaignId, EventId, TopicPartition};
 
 /// What the scheduler makes of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,6 +153,15 @@ impl Store for FaultyStore {
 
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         self.inner.check_deployment(wanted)
+    }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        self.inner.find_events(buckets, id, deadline)
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

@@ -1,12 +1,12 @@
 //! The contract, one rule a function.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use accrual::store::{
     CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store,
-    once_key,
+    event_key, once_key,
 };
-use accrual::types::{Bucket, MemberId, TopicPartition};
+use accrual::types::{Bucket, EventId, MemberId, TopicPartition};
 
 use crate::ground::{Ground, account, load, outbox_key, receipt, write};
 
@@ -560,4 +560,30 @@ pub fn a_commit_that_is_refused_does_not_say_when_something_falls_due(ground: &G
     assert_eq!(commit_one(&mut *store, &wanted), Committed::Refused);
     // A bucket of its own, because what is claimed is kept from the other test.
     assert_eq!(claim(&mut *store, Bucket(8), &[&ann], Duration::from_mins(1)), []);
+}
+
+pub fn an_event_is_found_by_its_id_alone_under_each_of_its_sources(ground: &Ground) {
+    let mut store = ground.open();
+    let partition = ground.partition("orders");
+    // What a pattern would take for more than itself, and what is no event.
+    let id = ground.name("o-*[1]?");
+    let event = |source: &str, id: &str| EventId { source: source.into(), id: id.into() };
+    let written = [
+        (event_key(&event("shop/web", &id)), BUCKET, 1),
+        (event_key(&event("shop/app", &id)), BUCKET, 2),
+        (event_key(&event("shop/web", &id.replace('*', "x"))), BUCKET, 3),
+        (format!("order.paid 1:m {id}").into(), BUCKET, 4),
+        (event_key(&event("till", &id)), Bucket(BUCKET.0 + 1), 5),
+    ];
+    for (key, bucket, offset) in written {
+        let wanted = CommitBucket { receipts: vec![(key, receipt(&partition, offset))], ..commit(bucket) };
+        assert_eq!(commit_one(&mut *store, &wanted), Committed::Written);
+    }
+    let soon = Instant::now() + Duration::from_mins(1);
+    let (app, web, till) = (event("shop/app", &id), event("shop/web", &id), event("till", &id));
+    let here = [(app, receipt(&partition, 2)), (web, receipt(&partition, 1))];
+    assert_eq!(store.find_events(&[BUCKET], &id, soon).unwrap(), here);
+    let everywhere = store.find_events(&[Bucket(BUCKET.0 + 1), BUCKET], &id, soon).unwrap();
+    assert_eq!(everywhere, [&here[..], &[(till, receipt(&partition, 5))]].concat());
+    assert_eq!(store.find_events(&[BUCKET], "none", soon).unwrap(), []);
 }

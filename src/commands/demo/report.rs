@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::shop::SentCounts;
-use crate::account::Account;
+use crate::account::{Account, HistoryLine};
 use crate::commands::progress::{a_second, grouped};
 use crate::commands::summary::{Summary, row, shown, table};
 use crate::metrics::EventResult;
@@ -33,7 +33,14 @@ struct Accounts {
     /// Members by level, from the first.
     tiers: Vec<(String, u64)>,
     /// Somebody to look at: whoever has most.
-    richest: Option<(i64, MemberId)>,
+    richest: Option<Richest>,
+}
+
+/// A member, with the latest event that is kept of them.
+struct Richest {
+    points: i64,
+    member: MemberId,
+    event: Option<String>,
 }
 
 impl Accounts {
@@ -56,7 +63,11 @@ impl Accounts {
             if let Some((_, members)) = level {
                 *members += 1;
             }
-            accounts.richest = accounts.richest.take().max(Some((points, member)));
+            if accounts.richest.as_ref().is_none_or(|richest| points > richest.points) {
+                let last = account.history.back().and_then(HistoryLine::read);
+                let event = last.and_then(|last| Some(last.event.split_once(' ')?.1.to_owned()));
+                accounts.richest = Some(Richest { points, member, event });
+            }
         }
         Ok(accounts)
     }
@@ -97,8 +108,11 @@ impl Report {
     /// Says what can be looked at while the demo stays up.
     pub(super) fn invite(&self, http: &SocketAddr, brokers: &str) {
         println!("Still up, for you to look around (^C ends it):\n");
-        if let Some((_, member)) = &self.accounts.richest {
+        if let Some(Richest { member, event, .. }) = &self.accounts.richest {
             println!("  curl http://{http}/v1/accounts/{member}");
+            if let Some(event) = event {
+                println!("  curl http://{http}/v1/accounts/{member}/explain/{event}");
+            }
         }
         println!("  curl -s http://{http}/metrics | grep ^accrual_");
         println!("  kcat -b {brokers} -t accrual.awards -C -o -5 -e");

@@ -86,7 +86,10 @@ impl ClientContext for ConsumerNotes {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.health.report("consumer", &error, reason);
+        // Whoever asks for a partition's end is told of it by the poll.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            self.health.report("consumer", &error, reason);
+        }
     }
 
     fn stats_raw(&self, json: &[u8]) {

@@ -12,12 +12,14 @@
 //! | `context`, `stats` | what librdkafka's callbacks tell |
 //! | `triage` | what follows from an error |
 //! | `admin` | making and checking topics |
+//! | `archive` | reading back what was published |
 //! | `mock` | a broker inside the process, for the demo |
 //!
 //! A `BaseConsumer` on the lane's own thread, because a lane has nothing else to do while it waits, and
 //! rdkafka's `StreamConsumer` misses wake-ups (rust-rdkafka #665).
 
 mod admin;
+mod archive;
 mod assignment;
 mod consumer;
 mod context;
@@ -34,6 +36,7 @@ mod triage;
 use std::time::{Duration, Instant};
 
 pub use admin::{Check, Created, TopicProblem, TopicProblems, WantedTopic, check, ensure_topics};
+pub use archive::KafkaArchive;
 pub use mock::MockBroker;
 pub use settings::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, PropertyProblem, property_problem};
 

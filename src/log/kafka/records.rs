@@ -4,7 +4,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::assignment::Assignment;
 use crate::log::{Header, LogError, Record};
-use crate::types::Coordinates;
+use crate::types::{Coordinates, TopicName};
 
 /// Copies a message out of librdkafka, if its partition is (still) owned.
 pub(super) fn take_in(
@@ -22,19 +22,24 @@ pub(super) fn take_in(
         )));
     }
     place.read(offset);
+    Ok(Some(copy(topic.clone(), message)))
+}
+
+/// Copies a message out of librdkafka.
+pub(super) fn copy(topic: TopicName, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
             .map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) })
             .collect()
     });
-    Ok(Some(Record {
-        at: Coordinates { topic: topic.clone(), partition, offset },
+    Record {
+        at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
         published_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         payload: message.payload().map(<[u8]>::to_vec),
         headers,
-    }))
+    }
 }
 
 /// What a record takes in memory, roughly.

@@ -14,7 +14,7 @@ mod triage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::redis::Value;
 
@@ -24,9 +24,9 @@ use self::requests::{BucketKeys, Claim, Scripts};
 use self::target::Target;
 use super::{
     CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket,
-    OffsetRange, OutboxKey, Store, StoreError, StoreSettings, window_seconds,
+    OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings, event_of, window_seconds,
 };
-use crate::types::{Bucket, Buckets, CampaignId, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, EventId, TopicPartition};
 
 const SOURCES: &str = "accrual:sources";
 const DEPLOYMENT: &str = "accrual:deployment";
@@ -291,6 +291,43 @@ impl Store for RedisStore {
         }
         let buckets = buckets.parse().map_err(|_| damaged())?;
         Ok(Deployment { buckets, programme: programme.clone(), timezone: timezone.clone() })
+    }
+
+    fn find_events(
+        &mut self,
+        buckets: &[Bucket],
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
+        if let Some(bucket) = buckets.first() {
+            // Learns which generation is the current one.
+            let any = LoadBucket { bucket: *bucket, members: Vec::new(), receipts: vec!["".into()] };
+            self.load(&[any])?;
+        }
+        let mut found = BTreeMap::new();
+        for bucket in buckets {
+            for key in BucketKeys::of(*bucket).receipts(self.claim) {
+                let mut cursor = "0".to_owned();
+                loop {
+                    if Instant::now() >= deadline {
+                        let so_many = buckets.len();
+                        return Err(StoreError::Away(format!(
+                            "looking through the receipts of {so_many} buckets takes too long; name the event's source"
+                        )));
+                    }
+                    let answer = self.connection.ask(requests::find_event(&key, &cursor, id))?;
+                    let (next, receipts) = reply::scanned(answer)?;
+                    let events =
+                        receipts.into_iter().filter_map(|(key, receipt)| Some((event_of(&key)?, receipt)));
+                    found.extend(events.filter(|(event, _)| &*event.id == id));
+                    cursor = next;
+                    if cursor == "0" {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

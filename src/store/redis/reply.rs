@@ -111,6 +111,21 @@ pub(super) fn texts(answer: Value) -> Result<Vec<String>, StoreError> {
         .collect()
 }
 
+/// Where to look on, and some receipts with their keys.
+pub(super) fn scanned(answer: Value) -> Result<(String, Vec<(String, Receipt)>), StoreError> {
+    let mut parts = array(answer)?.into_iter();
+    let (Some(cursor), Some(found), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(unexpected("a cursor and receipts"));
+    };
+    let cursor = String::from_utf8(optional_text(cursor)?.unwrap_or_default());
+    let mut found = optional_texts(found)?.into_iter().flatten();
+    let mut receipts = Vec::new();
+    while let (Some(key), Some(text)) = (found.next(), found.next()) {
+        receipts.push((String::from_utf8_lossy(&key).into_owned(), receipt(&text)?));
+    }
+    Ok((cursor.map_err(|_| unexpected("a cursor"))?, receipts))
+}
+
 /// The fields of an outbox.
 pub(super) fn outbox_keys(answer: Value) -> Result<Vec<OutboxKey>, StoreError> {
     let fields = optional_texts(answer)?;

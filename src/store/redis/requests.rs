@@ -88,11 +88,15 @@ impl BucketKeys {
     /// The hashes of receipts: of the generation before the claimed one, of the claimed one and of the one
     /// after, and of those that never expire.
     fn add_receipts(&mut self, cmd: &mut Cmd, claim: Claim) {
-        let current = claim.generation;
-        for generation in [current.saturating_sub(1), current, current.saturating_add(1)] {
+        for generation in generations(claim) {
             cmd.arg(self.with(format_args!("receipts:{generation}")));
         }
         cmd.arg(self.with(format_args!("receipts")));
+    }
+
+    /// The hashes of receipts that expire.
+    pub(super) fn receipts(&mut self, claim: Claim) -> [String; 3] {
+        generations(claim).map(|generation| self.with(format_args!("receipts:{generation}")).to_owned())
     }
 
     fn with(&mut self, rest: std::fmt::Arguments<'_>) -> &str {
@@ -102,6 +106,29 @@ impl BucketKeys {
         &self.buffer
     }
 }
+
+/// The generations that are looked at.
+fn generations(claim: Claim) -> [u64; 3] {
+    let current = claim.generation;
+    [current.saturating_sub(1), current, current.saturating_add(1)]
+}
+
+/// Looks for an event among some of the receipts in a hash, from a cursor on.
+pub(super) fn find_event(key: &str, cursor: &str, id: &str) -> Request {
+    let mut pattern = "e * ".to_owned();
+    for character in id.chars() {
+        if "*?[]^-\\".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    let mut cmd = redis::cmd("HSCAN");
+    cmd.arg(key).arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(RECEIPTS_A_LOOK);
+    Request::plain(cmd)
+}
+
+/// Some tenths of a millisecond of Redis' time.
+const RECEIPTS_A_LOOK: u32 = 1_000;
 
 impl Scripts {
     /// Reads a bucket: see `load.lua`. Where no receipts are asked for, accounts alone are read.
