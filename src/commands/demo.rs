@@ -69,7 +69,7 @@ const WINDOW: Duration = Duration::from_hours(30 * 24);
 const BATCH: usize = 2_000;
 
 /// A lane that does nothing for so long does not begin or end any more.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long all must have been quiet before it is over.
 const QUIET: Duration = Duration::from_millis(300);
