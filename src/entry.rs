@@ -217,6 +217,8 @@ pub struct TierChange {
     pub from: TierId,
     /// The level from now on.
     pub to: TierId,
+    /// What it gives beside points.
+    pub benefits: Vec<String>,
     /// What the member has earned, as tiers measure it.
     pub measure: Points,
     /// The event's time, in seconds since 1970.
@@ -340,6 +342,9 @@ pub(crate) struct TierData<'a> {
     from: &'a TierId,
     /// The level from now on.
     to: &'a TierId,
+    /// What the level gives beside points.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    benefits: &'a [String],
     /// Why it changed.
     #[schemars(extend("enum" = ["reached"]))]
     reason: &'static str,
@@ -462,6 +467,7 @@ impl Renderer {
                     member_id: &event.member,
                     from: &change.from,
                     to: &change.to,
+                    benefits: &change.benefits,
                     reason: "reached",
                     measure: change.measure,
                     version: applied.version,

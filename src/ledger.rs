@@ -80,6 +80,8 @@ struct NotedData {
 struct TierData {
     from: TierId,
     to: TierId,
+    #[serde(default)]
+    benefits: Vec<String>,
     measure: Points,
 }
 
@@ -123,8 +125,8 @@ impl Published {
                 Change::Noted(Noted { note: noted, at, day })
             }
             "tier.changed" => {
-                let TierData { from, to, measure } = json(data)?;
-                Change::Tier(TierChange { from, to, measure, at })
+                let TierData { from, to, benefits, measure } = json(data)?;
+                Change::Tier(TierChange { from, to, benefits, measure, at })
             }
             kind => {
                 let kinds = [EntryKind::Earned, EntryKind::Declined];

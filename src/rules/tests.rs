@@ -179,6 +179,19 @@ fn a_tier_pays_more_on_the_base_as_an_entry_of_its_own_and_is_reached_at_once() 
 }
 
 #[test]
+fn a_level_comes_with_its_benefits_where_it_is_published() {
+    let text = "{programme: p, timezone: UTC, currency: CNY, rules: [{id: r, on: order.paid, earn: {points: 1, per: 1}}],
+        tiers: {window: lifetime, levels: [{id: basic, from: 0}, {id: gold, from: 10, benefits: [lounge, free_shipping]}]}}";
+    let programme = Programme::parse("programme.yaml", text).unwrap();
+    let order = order(&programme, "a", "2026-11-22T10:00:00Z", "10");
+    let outcome = run(&programme, &mut Account::new("m".into()), &order);
+    let published = crate::entry::Renderer::new("p").change(&order, outcome.applied.last().unwrap(), "v");
+    let published: serde_json::Value = serde_json::from_slice(&published).unwrap();
+    assert_eq!(published["type"], "tier.changed");
+    assert_eq!(published["data"]["benefits"], serde_json::json!(["lounge", "free_shipping"]));
+}
+
+#[test]
 fn a_rolling_measure_forgets_what_is_older_but_a_tier_is_kept() {
     let programme = programme("  - {id: r, on: order.paid, earn: {points: 1, per: 1}}\n");
     let mut account = Account::new("m".into());
@@ -259,6 +272,47 @@ proptest! {
         for event in &events {
             prop_assert_eq!(run(&programme, &mut one, event).applied, run(&programme, &mut other, event).applied);
         }
+    }
+
+    #[test]
+    fn within_the_dedupe_window_the_order_of_arrival_changes_nothing_but_which_of_a_day_is_paid(
+        drawn in prop::collection::vec((any::<bool>(), 0..25_i64 * 24, 0..30_000_u32), 1..40),
+        seed in any::<u64>(),
+    ) {
+        let programme = with_campaigns(
+            "  - {id: purchase, on: order.paid, earn: {points: 3, per: 2}}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: {times: 1, per: day}}\n",
+            "  - {id: double, on: order.paid, during: {from: 2026-10-05T20:00, until: 2026-10-12T00:00}, multiply: 2}
+  - {id: fridays, on: order.paid, during: {weekly: [fri]}, when: data.amount >= 50, add: 7}\n",
+        );
+        // A tier that multiplies pays what comes after it: of that the order of arrival decides, and it is left out.
+        let programme = Programme { tiers: None, ..programme };
+        let start: Timestamp = "2026-10-01T00:00:00Z".parse().unwrap();
+        let mut events: Vec<Event> = drawn.into_iter().enumerate().map(|(at, (is_order, hour, cents))| {
+            let time = (start + jiff::SignedDuration::from_hours(hour)).to_string();
+            if is_order {
+                order(&programme, &format!("o{at}"), &time, &format!("{}.{:02}", cents / 100, cents % 100))
+            } else {
+                sign_in(&programme, &format!("s{at}"), &time)
+            }
+        }).collect();
+        let comes_to = |events: &[Event]| {
+            let mut account = Account::new("m".into());
+            let mut of_days = std::collections::BTreeMap::new();
+            for event in events {
+                for applied in run(&programme, &mut account, event).applied {
+                    let Change::Entry(entry) = applied.change else { continue };
+                    let (points, declined) =
+                        of_days.entry((entry.day, entry.by.name().to_owned())).or_insert((0, 0));
+                    *points += entry.points.0;
+                    *declined += entry.declined.0;
+                }
+            }
+            (of_days, account.available, account.earned.total, account.activity)
+        };
+        let in_order = comes_to(&events);
+        events.sort_by_key(|event| xxhash_rust::xxh3::xxh3_64_with_seed(event.id.id.as_bytes(), seed));
+        prop_assert_eq!(comes_to(&events), in_order);
     }
 
     #[test]

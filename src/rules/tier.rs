@@ -81,5 +81,6 @@ pub(super) fn due(programme: &Programme, account: &Account, at: i64) -> Option<T
         return None;
     }
     let id = |position: usize| tiers.levels.get(position).map(|level| level.id.clone());
-    Some(TierChange { from: id(current)?, to: id(reached)?, measure, at })
+    let benefits = tiers.levels.get(reached)?.benefits.clone();
+    Some(TierChange { from: id(current)?, to: id(reached)?, benefits, measure, at })
 }
