@@ -366,17 +366,18 @@ pub struct Referral {
 }
 
 /// A referral, as accrual tells itself.
-#[derive(Serialize)]
-struct ReferredData<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ReferredData<'a> {
     member_id: &'a MemberId,
     #[serde(flatten)]
     referred: &'a Referred,
 }
 
 /// A member's day, as accrual tells itself.
-#[derive(Serialize)]
-struct OccasionData<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OccasionData<'a> {
     member_id: &'a MemberId,
+    /// In which year.
     year: i16,
 }
 

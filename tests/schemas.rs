@@ -18,9 +18,10 @@ use accrual::commands::schemas::differences;
 use accrual::entry::Renderer;
 use accrual::event::Event;
 use accrual::event::decode::{Decoded, Decoder};
+use accrual::event::internal::Celebration;
 use accrual::log::Record;
 use accrual::programme::Programme;
-use accrual::types::{Coordinates, EventType};
+use accrual::types::{Coordinates, EventType, Occasion};
 use accrual::{rules, schema};
 use serde_json::{Value, json};
 
@@ -149,6 +150,7 @@ tiers:
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
   - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}]}
+  - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
 campaigns:
   - {id: regulars, on: member.signed_in, add: 7, audience: member.orders >= 1}
 ";
@@ -170,8 +172,13 @@ campaigns:
         published.extend(
             outcome.applied.iter().map(|applied| renderer.change(&event, applied, &programme.version)),
         );
+        published.extend(outcome.referral.iter().map(|referral| renderer.referred(&event, referral)));
         let json = account.to_json();
         published.push(renderer.snapshot(&account.member_id, account.version, &event.time_text, &json));
+    }
+    for occasion in Occasion::ALL {
+        let day = Celebration { occasion, year: 2026 };
+        published.push(renderer.occasion(&account.member_id, &day, "2026-11-22T00:00:00+08:00"));
     }
     published
 }

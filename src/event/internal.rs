@@ -1,6 +1,7 @@
 //! What accrual tells itself: events that it puts on its internal topic and reads back from there, so that they too come
 //! through the one door.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{ReceiptKey, once_key};
@@ -45,7 +46,7 @@ pub struct Celebration {
 }
 
 /// A referral that its referrer, the event's member, is to be paid for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Referred {
     /// The newcomer.
     #[serde(rename = "referred_id")]

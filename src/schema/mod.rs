@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::account::Account;
-use crate::entry::{CloudEvent, EntryData, NotedData, TierData};
+use crate::entry::{CloudEvent, EntryData, NotedData, OccasionData, ReferredData, TierData};
 
 /// The path of the programme's schema in the folder.
 pub const PROGRAMME: &str = "programme.json";
@@ -55,7 +55,7 @@ macro_rules! described {
 
 use described;
 
-fn outputs() -> [SchemaFile; 5] {
+fn outputs() -> [SchemaFile; 8] {
     [
         output::<EntryData<'static>>("points.earned", "Points came.", |entry| {
             if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
@@ -83,6 +83,21 @@ fn outputs() -> [SchemaFile; 5] {
             |_| {},
         ),
         output::<TierData<'static>>("tier.changed", "A member has another level.", |_| {}),
+        output::<ReferredData<'static>>(
+            "member.referred",
+            "The member, who referred a newcomer, is to be paid for it. On the internal topic, by accrual alone.",
+            |_| {},
+        ),
+        output::<OccasionData<'static>>(
+            "member.birthday",
+            "The member's birthday has come. On the internal topic, by accrual alone.",
+            |_| {},
+        ),
+        output::<OccasionData<'static>>(
+            "member.anniversary",
+            "The day on which the member registered has come again. On the internal topic, by accrual alone.",
+            |_| {},
+        ),
         output::<Account>(
             "account.changed",
             "The account after its latest change, on a compacted topic. Of two the one with the greater \

@@ -358,6 +358,7 @@ fn the_clock_gives_a_birthday_gift_once_to_a_member_who_never_comes() {
     assert_eq!(gifts[0]["time"], ago(2).strftime("%Y-%m-%dT00:00:00+00:00").to_string());
     assert_eq!(gifts[0]["data"]["event"]["type"], "member.birthday");
     assert_eq!(shop.accounts([ann.clone()].iter())[&ann].as_ref().unwrap()["available"], 200);
+    shop.check_schemas();
 }
 
 #[test]

@@ -165,7 +165,7 @@ create_topics: true
     /// Everything that was published, against `schemas/`.
     pub fn check_schemas(&self) {
         let mut lines = Vec::new();
-        for output in ["awards", "tier-changes", "accounts"] {
+        for output in ["awards", "tier-changes", "accounts", "internal"] {
             for record in broker::read(&format!("{}.{output}", self.name)) {
                 lines.extend(record.payload);
                 lines.push(b'\n');
