@@ -110,7 +110,7 @@ pub struct Entry {
 pub enum EntryKind {
     /// Points came.
     Earned,
-    /// Points did not come, and the entry says why.
+    /// Points or a reward did not come, and the entry says why.
     Declined,
     /// A reward of the catalogue was given.
     Granted,
@@ -314,7 +314,7 @@ pub(crate) struct EntryData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Reward")]
     reward: Option<&'a Reward>,
-    /// Why points were declined.
+    /// Why points or a reward were declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Why")]
     reason: Option<Why>,

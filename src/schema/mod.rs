@@ -79,7 +79,7 @@ fn outputs() -> [SchemaFile; 6] {
         ),
         output::<EntryData<'static>>(
             "points.declined",
-            "Points did not come, or no reward, and `reason` says why.",
+            "Points or a reward did not come, and `reason` says why.",
             |entry| {
                 if let Some(required) = entry.get_mut("required").and_then(Value::as_array_mut) {
                     required.extend(["declined".into(), "reason".into()]);
