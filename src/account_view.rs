@@ -14,7 +14,7 @@ use crate::entry::{Origin, Why};
 use crate::programme::{Level, Limit, Measure, Most, Period, Programme, Tiers, Window};
 use crate::rules::tier;
 use crate::store::{LoadBucket, Store, StoreError};
-use crate::types::{Buckets, CampaignId, EventId, EventType, MemberId, Points, RuleId, TierId};
+use crate::types::{Buckets, CampaignId, EventId, EventType, MemberId, Points, RewardId, RuleId, TierId};
 
 /// An account as it stands: its points, its tier, what is left of limits today, the last entries.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
@@ -119,7 +119,7 @@ pub struct EntryView {
     /// When what it is for happened (RFC 3339).
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// `points.earned` or `points.declined`, as published.
+    /// `points.earned`, `points.declined` or `reward.granted`, as published.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: EventType,
@@ -146,6 +146,10 @@ pub struct EntryView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub campaign: Option<CampaignId>,
+    /// The reward that was given, or that was not, for a declined entry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub reward: Option<RewardId>,
     /// Why points were declined.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Why>,
@@ -274,6 +278,7 @@ impl EntryView {
             streak_of,
             tier,
             campaign,
+            reward: entry.reward.clone(),
             reason: entry.why,
             event: EventId { source: source.into(), id: id.into() },
         }

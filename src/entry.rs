@@ -12,6 +12,7 @@ use crate::account::ProfileUpdate;
 use crate::event::Event;
 use crate::event::internal::{Celebration, REFERRED, Referred};
 use crate::programme::Period;
+use crate::programme::reward::Reward;
 use crate::types::{CampaignId, EventId, MemberId, Occasion, Points, RuleId, TierId};
 
 /// A change of an account. Each makes the account's version one more.
@@ -89,6 +90,8 @@ pub struct Entry {
     pub factor: Option<Decimal>,
     /// Days in a row: that the day counts for the rule's streak, or the length that a bonus is for.
     pub streak: Option<u32>,
+    /// The reward that was given, or that was not, for a declined entry.
+    pub reward: Option<Arc<Reward>>,
     /// What the event says for later conditions; on its first entry only.
     pub note: Option<Note>,
     /// The event's time, in seconds since 1970.
@@ -107,16 +110,22 @@ pub struct Entry {
 pub enum EntryKind {
     /// Points came.
     Earned,
-    /// Points did not come, and the entry says why.
+    /// Points or a reward did not come, and the entry says why.
     Declined,
+    /// A reward of the catalogue was given.
+    Granted,
 }
 
 impl EntryKind {
+    /// Every kind.
+    pub const ALL: [EntryKind; 3] = [EntryKind::Earned, EntryKind::Declined, EntryKind::Granted];
+
     /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             EntryKind::Earned => "earned",
             EntryKind::Declined => "declined",
+            EntryKind::Granted => "granted",
         }
     }
 
@@ -125,13 +134,14 @@ impl EntryKind {
         match self {
             EntryKind::Earned => "points.earned",
             EntryKind::Declined => "points.declined",
+            EntryKind::Granted => "reward.granted",
         }
     }
 }
 
 /// What paid, or would have. As JSON `{"rule":"sign-in"}`, `{"streak_of":"sign-in"}`, `{"tier":"gold"}`
 /// or `{"campaign":"double-eleven"}`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A rule: the base.
@@ -302,7 +312,11 @@ pub(crate) struct EntryData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     streak: Option<u32>,
-    /// Why points were declined.
+    /// The reward that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Reward")]
+    reward: Option<&'a Reward>,
+    /// Why points or a reward were declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Why")]
     reason: Option<Why>,
@@ -441,6 +455,7 @@ impl Renderer {
                     of: entry.of,
                     factor: entry.factor,
                     streak: entry.streak,
+                    reward: entry.reward.as_deref(),
                     reason: entry.why,
                     day: entry.day,
                     counts: &entry.counts,

@@ -2,6 +2,7 @@
 //! account itself. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::account::{Account, Retention};
 use crate::entry::{Change, Entry, EntryKind, Note, Noted, Origin, Renderer, TierChange, Why};
 use crate::programme::Period;
+use crate::programme::reward::Reward;
 use crate::types::{EventId, EventType, MemberId, Points, PointsOverflow, TierId};
 
 /// A published change of an account.
@@ -63,6 +65,7 @@ struct EntryData {
     of: Option<Decimal>,
     factor: Option<Decimal>,
     streak: Option<u32>,
+    reward: Option<Arc<Reward>>,
     reason: Option<Why>,
     day: Date,
     #[serde(default)]
@@ -129,11 +132,22 @@ impl Published {
                 Change::Tier(TierChange { from, to, benefits, measure, at })
             }
             kind => {
-                let kinds = [EntryKind::Earned, EntryKind::Declined];
-                let known = kinds.into_iter().find(|known| known.event_type() == kind);
+                let known = EntryKind::ALL.into_iter().find(|known| known.event_type() == kind);
                 let kind = known.ok_or_else(|| Unreadable(format!("its type is {kind}")))?;
-                let EntryData { points, declined, by, of, factor, streak, reason, day, counts, noted } =
-                    json(data)?;
+                let data: EntryData = json(data)?;
+                let EntryData {
+                    points,
+                    declined,
+                    by,
+                    of,
+                    factor,
+                    streak,
+                    reward,
+                    reason,
+                    day,
+                    counts,
+                    noted,
+                } = data;
                 let renderer = Renderer::new(&programme.name);
                 let index = index_of(&renderer, &id, &by, &envelope.id)?;
                 Change::Entry(Entry {
@@ -146,6 +160,7 @@ impl Published {
                     of,
                     factor,
                     streak,
+                    reward,
                     note: noted,
                     at,
                     day,
@@ -243,9 +258,12 @@ currency: CNY
 tiers: {window: P12M, levels: [{id: basic, from: 0}, {id: silver, from: 100, earn: 1.5}, {id: gold, from: 900, earn: 2}]}
 rules:
   - {id: purchase, on: order.paid, when: data.amount >= 5, earn: {points: 3, per: 2.00}, limit: {points: 150, per: month}}
-  - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}]}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}], give: ten-off}
+  - {id: large, on: order.paid, when: data.amount >= 200, limit: {times: 2, per: week}, give: mug}
 campaigns:
   - {id: regulars, on: order.paid, multiply: 1.3, audience: member.orders >= 1}
+redemption:
+  rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}, {id: mug, kind: goods, points: 1200}]
 ";
 
     /// A record of a member's: an order, a sign-in or a registration.
@@ -304,6 +322,8 @@ campaigns:
             let mut ledger = Ledger::default();
             published.sort_by_key(|published| published.version.wrapping_mul(order | 1));
             published.iter().chain(&published).cloned().for_each(|published| ledger.add(published));
+            let ids: std::collections::HashSet<_> = published.iter().map(|published| &published.id).collect();
+            prop_assert_eq!(ids.len(), published.len(), "two changes have one id");
             prop_assert!(ledger.is_whole_to(account.version) && !ledger.is_whole_to(account.version + 1));
             prop_assert_eq!(ledger.fold(&"m".into(), &KEEPS, |_| true).unwrap(), account);
         }

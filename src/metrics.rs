@@ -17,6 +17,8 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Points by rule or tier and by kind.
     pub points: IntCounterVec,
+    /// Rewards that were given, by rule and by reward.
+    pub rewards: IntCounterVec,
     /// Tier changes by from and to.
     pub tier_changes: IntCounterVec,
     /// Events that upstream repeated, by what told: the event id or a business key.
@@ -132,6 +134,11 @@ impl Metrics {
                 "Points by what paid (by: rule, streak, tier or campaign; rule: its name) and by kind of entry.",
                 &["by", "rule", "kind"],
             )?,
+            rewards: counters(
+                "accrual_rewards_total",
+                "Rewards of the catalogue that were given, by rule and by reward.",
+                &["rule", "reward"],
+            )?,
             tier_changes: counters("accrual_tier_changes_total", "Tier changes.", &["from", "to"])?,
             duplicates: counters(
                 "accrual_duplicates_total",
@@ -232,6 +239,9 @@ impl Metrics {
         for rule in &programme.rules {
             for kind in ["earned", "declined"] {
                 self.points.with_label_values(&["rule", rule.id.as_str(), kind]);
+            }
+            if let Some(reward) = &rule.give {
+                self.rewards.with_label_values(&[rule.id.as_str(), reward.id.as_str()]);
             }
             self.condition_failures.with_label_values(&[rule.id.as_str()]);
         }

@@ -70,6 +70,10 @@ shared_text! {
     TierId
 }
 shared_text! {
+    /// A reward of the programme's catalogue.
+    RewardId
+}
+shared_text! {
     /// A CloudEvents type, such as `order.paid`.
     EventType
 }

@@ -247,6 +247,32 @@ fn what_a_referral_pays_is_said_to_the_newcomer_and_to_the_referrer() {
 }
 
 #[test]
+fn a_reward_that_was_given_or_was_not_is_said_in_its_rules_step() {
+    let mut shop = Shop::open_with(
+        "
+programme: shop
+timezone: Asia/Shanghai
+currency: CNY
+rules:
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: [{times: 3, per: day}, {points: 8, per: day}], give: ten-off}
+  - {id: badge, on: member.signed_in, once_per: data.channel, give: mug}
+  - {id: large, on: order.paid, earn: {points: 1, per: 100.00}, give: ten-off}
+redemption:
+  rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}, {id: mug, kind: goods, points: 1200}]
+",
+    );
+    let ids = ["s-1", "s-2", "s-3", "s-4"];
+    for id in ids {
+        shop.sends(id, "member.signed_in", "2026-11-20T10:00:00+08:00", r#","channel":"app""#);
+    }
+    shop.pays("o-1", "2026-11-20T10:00:00+08:00", "99.99");
+    let pages: Vec<String> = ids.into_iter().chain(["o-1"]).map(|id| shop.page(id)).collect();
+    let first = shop.settings.versions.clone();
+    golden("tests/fixtures/explain/rewards.txt", &shown(&pages.join("\n"), &[first.first()]));
+    assert_eq!(shop.explain("s-4").verdict, Verdict::Same);
+}
+
+#[test]
 fn where_another_version_decided_both_are_shown_and_the_ledger_holds() {
     let mut shop = Shop::open();
     shop.pays("o-1", "2026-11-20T10:00:00+08:00", "42.99");

@@ -24,6 +24,7 @@ fn rendered() -> String {
     let metrics = Metrics::new(&Versions::only(programme)).unwrap();
     metrics.events.with_label_values(&["order.paid", "applied"]).inc();
     metrics.points.with_label_values(&["rule", "purchase", "earned"]).inc_by(10);
+    metrics.rewards.with_label_values(&["birthday-gift", "ten-off"]).inc();
     metrics.tier_changes.with_label_values(&["basic", "silver"]).inc();
     metrics.duplicates.with_label_values(&["event_id"]).inc();
     metrics.dead_letters.with_label_values(&["not_json"]).inc();

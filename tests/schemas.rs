@@ -149,10 +149,12 @@ tiers:
   levels: [{id: basic, from: 0}, {id: silver, from: 100, earn: 1.5}]
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
-  - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}]}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, streak: {2: 20}, limit: [{times: 1, per: day}, {points: 50, per: month}], give: ten-off}
   - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
 campaigns:
   - {id: regulars, on: member.signed_in, add: 7, audience: member.orders >= 1}
+redemption:
+  rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}]
 ";
     let programme = Programme::parse("programme.yaml", programme).unwrap();
     let renderer = Renderer::new(&programme.name);
@@ -226,6 +228,11 @@ fn a_record_that_is_not_as_its_schema_says_fails() {
         ("points.earned", "/time", json!("yesterday")),
         ("points.earned", "/type", json!("points.found")),
         ("points.declined", "/data/points", json!(5)),
+        ("points.declined", "/data/reward/id", json!(5)),
+        ("reward.granted", "/data/points", json!(5)),
+        ("reward.granted", "/data/reward", Value::Null),
+        ("reward.granted", "/data/reward/kind", json!("money")),
+        ("reward.granted", "/data/reward/worth", json!(10)),
         ("points.declined", "/data/reason", json!("bad luck")),
         ("tier.changed", "/data/from", Value::Null),
         ("account.changed", "/data/lots/0/points", json!(1.5)),

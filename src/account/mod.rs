@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::entry::{Change, Entry, EntryKind, Note, Origin, Why};
 use crate::programme::Period;
-use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
+use crate::types::{MemberId, Points, PointsOverflow, RewardId, RuleId, TierId};
 pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
 pub use profile::{Attributes, Celebrated, Profile, ProfileUpdate};
 pub use streak::{Run, Streak};
@@ -145,6 +145,10 @@ pub struct HistoryEntry {
     pub declined: Points,
     /// What paid.
     pub by: Origin,
+    /// The reward that was given, or that was not, for a declined entry.
+    #[serde(rename = "r", skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "RewardId")]
+    pub reward: Option<RewardId>,
     /// Why it was declined.
     #[serde(rename = "why", skip_serializing_if = "Option::is_none", default)]
     pub why: Option<Why>,
@@ -263,12 +267,16 @@ impl Account {
             self.note(note, entry.at, entry.day, retention);
         }
         self.count_streak(entry, retention.days);
-        if entry.kind == EntryKind::Earned {
-            self.available = self.available.plus(entry.points)?;
-            self.earned.total = self.earned.total.plus(entry.points)?;
-            self.add_to_lot(entry.points)?;
-            self.count_month(entry.day, entry.points, retention.months)?;
-            self.count_limits(entry, retention)?;
+        match entry.kind {
+            EntryKind::Earned => {
+                self.available = self.available.plus(entry.points)?;
+                self.earned.total = self.earned.total.plus(entry.points)?;
+                self.add_to_lot(entry.points)?;
+                self.count_month(entry.day, entry.points, retention.months)?;
+                self.count_limits(entry, retention)?;
+            }
+            EntryKind::Granted => self.count_limits(entry, retention)?,
+            EntryKind::Declined => {}
         }
         if retention.history > 0 {
             while self.history.len() >= retention.history {
@@ -280,6 +288,7 @@ impl Account {
                 points: entry.points,
                 declined: entry.declined,
                 by: entry.by.clone(),
+                reward: entry.reward.as_ref().map(|reward| reward.id.clone()),
                 why: entry.why,
                 event: entry.event.clone(),
             }

@@ -39,8 +39,13 @@ fn account() -> Account {
         points: Points(points),
         declined: Points(declined),
         by,
+        reward: None,
         why,
         event: "/shop/app s 1".into(),
+    };
+    let gift = |kind, why| HistoryEntry {
+        reward: Some("ten-off".into()),
+        ..entry(Origin::Rule("gift".into()), kind, 0, 0, why)
     };
     account.version = 7;
     account.available = Points(1205);
@@ -58,6 +63,8 @@ fn account() -> Account {
         entry(Origin::Rule("sign-in".into()), EntryKind::Earned, 5, 0, None),
         entry(Origin::Tier("silver".into()), EntryKind::Earned, 1, 0, None),
         entry(Origin::Rule("sign-in".into()), EntryKind::Declined, 0, 5, Some(Why::LimitTimes)),
+        gift(EntryKind::Granted, None),
+        gift(EntryKind::Declined, Some(Why::AlreadyPaid)),
     ]
     .iter()
     .filter_map(HistoryEntry::line)
@@ -96,6 +103,10 @@ fn a_member_sees_points_tier_progress_lots_limits_and_reasons() {
             {"rule": "share", "per": "month", "points_left": 100},
         ],
         "history": [
+            {"time": time, "type": "points.declined", "points": 0, "rule": "gift", "reward": "ten-off",
+             "reason": "already_paid", "event": event},
+            {"time": time, "type": "reward.granted", "points": 0, "rule": "gift", "reward": "ten-off",
+             "event": event},
             {"time": time, "type": "points.declined", "points": 0, "declined": 5, "rule": "sign-in",
              "reason": "limit_times", "event": event},
             {"time": time, "type": "points.earned", "points": 1, "tier": "silver", "event": event},

@@ -144,8 +144,15 @@ fn entry(entry: &EntryView, time: String) -> [String; 5] {
     ];
     let by = by.into_iter().flatten().next().unwrap_or_default();
     let cut = entry.declined.map(|declined| format!(", {declined} declined")).unwrap_or_default();
-    let why = entry.reason.map(|reason| format!("{}{cut}", reason.as_str().replace('_', " ")));
-    [format!("{:+}", entry.points.0), time, by, why.unwrap_or_default(), entry.event.to_string()]
+    let reward = entry.reward.as_ref();
+    let why = match entry.reason {
+        Some(reason) => {
+            let kept = reward.map(|reward| format!(", {reward} not given")).unwrap_or_default();
+            format!("{}{cut}{kept}", reason.as_str().replace('_', " "))
+        }
+        None => reward.map(|reward| format!("gives {reward}")).unwrap_or_default(),
+    };
+    [format!("{:+}", entry.points.0), time, by, why, entry.event.to_string()]
 }
 
 fn section<const N: usize>(page: &mut String, header: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
@@ -190,6 +197,10 @@ mod tests {
                  "rule": "sign-in", "reason": "limit_times", "event": {"source": "/app", "id": "2"}},
                 {"time": "2026-11-21T16:30:00Z", "type": "points.earned", "points": 5,
                  "tier": "silver", "event": {"source": "/app", "id": "1"}},
+                {"time": "2026-11-21T16:10:00Z", "type": "reward.granted", "points": 0,
+                 "rule": "gift", "reward": "ten-off", "event": {"source": "/app", "id": "0"}},
+                {"time": "2026-11-21T16:00:00Z", "type": "points.declined", "points": 0,
+                 "rule": "gift", "reward": "ten-off", "reason": "already_paid", "event": {"source": "/app", "id": "0"}},
             ],
         });
         let view: AccountView = serde_json::from_value(view).unwrap();
@@ -208,9 +219,11 @@ mod tests {
     LEFT  PER  LIMIT OF
  0 times  day  sign-in
 
- POINTS  TIME              BY           WHY                      EVENT
-     +0  2026-11-22 01:00  sign-in      limit times, 5 declined  /app 2
-     +5  2026-11-22 00:30  tier silver                           /app 1
+ POINTS  TIME              BY           WHY                              EVENT
+     +0  2026-11-22 01:00  sign-in      limit times, 5 declined          /app 2
+     +5  2026-11-22 00:30  tier silver                                   /app 1
+     +0  2026-11-22 00:10  gift         gives ten-off                    /app 0
+     +0  2026-11-22 00:00  gift         already paid, ten-off not given  /app 0
 ";
         assert_eq!(format!("\n{}", page(&view, &zone)), expected);
     }

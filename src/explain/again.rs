@@ -164,12 +164,21 @@ fn paid(
         if words.is_empty() {
             words.extend(Some(computed(entry.of, entry.factor)).filter(|words| !words.is_empty()));
         }
-        if entry.kind == EntryKind::Declined {
-            step.result = if step.points == Points::ZERO { StepResult::Declined } else { StepResult::Cut };
-            (step.declined, step.reason) = (Some(entry.declined), entry.why);
-            words.extend(entry.why.map(|why| cut_in_words(why, entry.declined, limits, once_per)));
-        } else {
-            step.points = Points(step.points.0.saturating_add(entry.points.0));
+        step.reward = step.reward.or_else(|| entry.reward.as_ref().map(|reward| reward.id.clone()));
+        match entry.kind {
+            EntryKind::Earned => step.points = Points(step.points.0.saturating_add(entry.points.0)),
+            EntryKind::Declined => {
+                let has_paid = step.points != Points::ZERO;
+                step.result = if has_paid { StepResult::Cut } else { StepResult::Declined };
+                (step.declined, step.reason) = (Some(entry.declined), entry.why);
+                words.extend(entry.why.map(|why| cut_in_words(why, entry, limits, once_per)));
+            }
+            EntryKind::Granted => {
+                if step.result == StepResult::Declined {
+                    step.result = StepResult::Cut; // of points alone
+                }
+                words.extend(entry.reward.as_ref().map(|reward| format!("gives {reward}")));
+            }
         }
     }
     step.why = words.join("; ");
@@ -178,8 +187,9 @@ fn paid(
 
 fn step_of(by: &Origin, result: StepResult, why: String) -> Step {
     let By { rule, streak_of, tier, campaign } = By::of(by);
-    let (points, declined, reason, condition, items) = (Points::ZERO, None, None, None, Vec::new());
-    Step { rule, streak_of, tier, campaign, result, points, declined, reason, why, condition, items }
+    let (points, declined, reward, reason) = (Points::ZERO, None, None, None);
+    let (condition, items) = (None, Vec::new());
+    Step { rule, streak_of, tier, campaign, result, points, declined, reward, reason, why, condition, items }
 }
 
 fn unpaid_rule(rule: &Rule, why: &Unpaid) -> Step {
@@ -259,6 +269,7 @@ fn in_words(why: &Unpaid) -> String {
 /// How a rule's points were computed: `42.99 × 1 per 1.00`.
 fn earned(earn: Earn, of: Option<Decimal>) -> String {
     match (earn, of) {
+        (Earn::Nothing, _) => String::new(),
         (Earn::Fixed(points), _) => counted(points, "", " each time"),
         (Earn::PerAmount { points, per }, Some(of)) => format!("{of} × {points} per {per}"),
         (Earn::PerAmount { points, per }, None) => format!("{points} per {per}"),
@@ -275,12 +286,16 @@ fn counted(points: Points, before: &str, after: &str) -> String {
     format!("{before}{points} {unit}{after}")
 }
 
-fn cut_in_words(why: Why, declined: Points, limits: &[Limit], once_per: Option<&str>) -> String {
+fn cut_in_words(why: Why, entry: &Entry, limits: &[Limit], once_per: Option<&str>) -> String {
     let limits_of = |is: &dyn Fn(&Most) -> bool| {
         let those = limits.iter().filter(|limit| is(&limit.most)).map(limit_in_words);
         those.collect::<Vec<_>>().join(", ")
     };
-    let cut = counted(declined, "", " cut");
+    let cut = match &entry.reward {
+        None => counted(entry.declined, "", " cut"),
+        Some(reward) if entry.declined == Points::ZERO => format!("{} not given", reward.id),
+        Some(reward) => counted(entry.declined, "", &format!(" and {} cut", reward.id)),
+    };
     match why {
         Why::LimitTimes => {
             format!("{cut}: the limit of {}", limits_of(&|most| matches!(most, Most::Times(_))))
@@ -288,6 +303,7 @@ fn cut_in_words(why: Why, declined: Points, limits: &[Limit], once_per: Option<&
         Why::LimitPoints => {
             format!("{cut}: the limit of {}", limits_of(&|most| matches!(most, Most::Points(_))))
         }
+        Why::BelowOnePoint if entry.reward.is_some() => format!("{cut}: too little for a whole point"),
         Why::BelowOnePoint => "too little for a whole point".to_owned(),
         Why::TooLate => format!("{cut}: so late that what its limits have counted is not known any more"),
         Why::AlreadyPaid => format!("{cut}: paid before, once for each `{}`", once_per.unwrap_or_default()),

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use crate::account::HistoryEntry;
 use crate::account_view::By;
 use crate::entry::{Change, Entry, Origin, Why};
-use crate::types::{CampaignId, EventType, MemberId, Points, RuleId, TierId};
+use crate::types::{CampaignId, EventType, MemberId, Points, RewardId, RuleId, TierId};
 
 pub use ask::{ExplainError, Explainer, Question};
 pub use page::page;
@@ -144,6 +144,10 @@ pub struct Step {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<i64>)]
     pub declined: Option<Points>,
+    /// The reward that it gave; or that it did not, where it was declined.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub reward: Option<RewardId>,
     /// Why they were.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Why>,
@@ -201,7 +205,7 @@ pub enum StepResult {
 /// A line of the ledger.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Recorded {
-    /// `points.earned`, `points.declined` or `tier.changed`, as published.
+    /// `points.earned`, `points.declined`, `reward.granted` or `tier.changed`, as published.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: EventType,
@@ -228,6 +232,10 @@ pub struct Recorded {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<i64>)]
     pub declined: Option<Points>,
+    /// The reward that was given; or that was not, where it was declined.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub reward: Option<RewardId>,
     /// Why they were.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Why>,
@@ -285,6 +293,7 @@ impl Recorded {
             kind: entry.kind.event_type().into(),
             points: entry.points,
             declined: entry.why.is_some().then_some(entry.declined),
+            reward: entry.reward.as_ref().map(|reward| reward.id.clone()),
             reason: entry.why,
             of: entry.of,
             factor: entry.factor,
@@ -298,6 +307,7 @@ impl Recorded {
             kind: entry.kind.event_type().into(),
             points: entry.points,
             declined: entry.why.is_some().then_some(entry.declined),
+            reward: entry.reward.clone(),
             reason: entry.why,
             ..Self::by(&entry.by)
         }
@@ -305,11 +315,23 @@ impl Recorded {
 
     fn by(by: &Origin) -> Self {
         let By { rule, streak_of, tier, campaign } = By::of(by);
-        let (points, declined, reason, of, factor) = (Points::ZERO, None, None, None, None);
-        Self { kind: "".into(), rule, streak_of, tier, campaign, points, declined, reason, of, factor }
+        let (points, declined, reward, reason, of, factor) = (Points::ZERO, None, None, None, None, None);
+        Self {
+            kind: "".into(),
+            rule,
+            streak_of,
+            tier,
+            campaign,
+            points,
+            declined,
+            reward,
+            reason,
+            of,
+            factor,
+        }
     }
 
-    /// Whether both say the same of points and reasons.
+    /// Whether both say the same of points, rewards and reasons.
     fn is(&self, other: &Self) -> bool {
         let by = |line: &Self| {
             let Self { rule, streak_of, tier, campaign, .. } = line.clone();
@@ -318,6 +340,7 @@ impl Recorded {
         self.kind == other.kind
             && by(self) == by(other)
             && (self.points, self.declined, self.reason) == (other.points, other.declined, other.reason)
+            && self.reward == other.reward
     }
 
     fn is_entry(&self) -> bool {

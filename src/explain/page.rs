@@ -5,8 +5,8 @@ use std::fmt::Write;
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 
-use super::{AsOf, Explanation, ItemStep, Recorded, Step, Verdict};
-use crate::types::{CampaignId, Points, RuleId, TierId};
+use super::{AsOf, Explanation, ItemStep, Recorded, Step, StepResult, Verdict};
+use crate::types::{CampaignId, Points, RewardId, RuleId, TierId};
 
 /// The explanation as text; times are those of the programme's zone.
 pub fn page(explanation: &Explanation, zone: &TimeZone) -> String {
@@ -37,7 +37,8 @@ pub fn page(explanation: &Explanation, zone: &TimeZone) -> String {
     for step in steps {
         let Step { rule, streak_of, tier, campaign, .. } = step;
         let by = named(rule.as_ref(), streak_of.as_ref(), tier.as_ref(), campaign.as_ref());
-        rows.push([by, paid(step.points), why(step)]);
+        let given = step.reward.as_ref().filter(|_| step.result != StepResult::Declined);
+        rows.push([by, paid(step.points, given), why(step)]);
         rows.extend(items(&step.items));
     }
     if !steps.is_empty() {
@@ -95,8 +96,11 @@ fn named(
     names.into_iter().flatten().next().unwrap_or_default()
 }
 
-fn paid(points: Points) -> String {
-    if points == Points::ZERO { "–".to_owned() } else { format!("+{}", counted(points)) }
+/// `+200 points, ten-off`, either of both, or neither.
+fn paid(points: Points, given: Option<&RewardId>) -> String {
+    let points = (points != Points::ZERO).then(|| format!("+{}", counted(points)));
+    let both: Vec<String> = points.into_iter().chain(given.map(ToString::to_string)).collect();
+    if both.is_empty() { "–".to_owned() } else { both.join(", ") }
 }
 
 fn why(step: &Step) -> String {
@@ -123,7 +127,7 @@ fn items(items: &[ItemStep]) -> Vec<[String; 3]> {
 }
 
 fn recorded_row(line: &Recorded) -> [String; 3] {
-    let Recorded { kind, points, declined, reason, of, factor, .. } = line;
+    let Recorded { kind, points, declined, reward, reason, of, factor, .. } = line;
     let amount = |amount: &Decimal| amount.to_string();
     if kind.as_str() == "tier.changed" {
         let tier = line.tier.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -137,11 +141,13 @@ fn recorded_row(line: &Recorded) -> [String; 3] {
     }
     if let (Some(declined), Some(reason)) = (declined, reason) {
         let apart = if why.is_empty() { "" } else { "; " };
-        let _always_written =
-            write!(why, "{apart}{} declined: {}", counted(*declined), reason.as_str().replace('_', " "));
+        let reward = reward.as_ref().map(|reward| format!(" and {reward}")).unwrap_or_default();
+        let reason = reason.as_str().replace('_', " ");
+        let _always_written = write!(why, "{apart}{}{reward} declined: {reason}", counted(*declined));
     }
+    let given = reward.as_ref().filter(|_| reason.is_none());
     let Recorded { rule, streak_of, tier, campaign, .. } = line;
-    [named(rule.as_ref(), streak_of.as_ref(), tier.as_ref(), campaign.as_ref()), paid(*points), why]
+    [named(rule.as_ref(), streak_of.as_ref(), tier.as_ref(), campaign.as_ref()), paid(*points, given), why]
 }
 
 /// Rows in columns, indented. Terminals show each of these characters in one place.

@@ -417,6 +417,7 @@ fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
             points: Points(5),
             declined: Points::ZERO,
             by: Origin::Rule("sign-in".into()),
+            reward: None,
             why: None,
             event: format!("{} {id}", sources[0]).into(),
         }

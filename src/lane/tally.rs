@@ -11,7 +11,7 @@ use crate::event::Reason;
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::{Programme, Versions};
 use crate::rules::Unsure;
-use crate::types::{EventType, Points, TierId};
+use crate::types::{EventType, Points, RewardId, TierId};
 
 /// The label of types that the programme does not name: a label must not grow with what upstream sends.
 const OTHER: &str = "other";
@@ -24,6 +24,8 @@ pub(super) struct Tally {
     dead_letters: HashMap<&'static str, u64>,
     /// A batch meets few rules, so a short list is searched.
     points: Vec<(Origin, EntryKind, i64)>,
+    /// Rewards that were given, by what gave them.
+    rewards: HashMap<(Origin, RewardId), u64>,
     tier_changes: HashMap<(TierId, TierId), u64>,
     /// By the version, which its moment tells, and by the place in it.
     condition_failures: HashMap<(Option<Timestamp>, Unsure), u64>,
@@ -45,6 +47,10 @@ impl Tally {
 
     pub(super) fn applied(&mut self, applied: &Applied) {
         match &applied.change {
+            Change::Entry(entry) if entry.kind == EntryKind::Granted => {
+                let given = entry.reward.iter().map(|reward| (entry.by.clone(), reward.id.clone()));
+                given.for_each(|given| *self.rewards.entry(given).or_default() += 1);
+            }
             Change::Entry(entry) => {
                 let Points(points) =
                     if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
@@ -89,6 +95,9 @@ impl Tally {
         for (by, kind, points) in self.points {
             let points = u64::try_from(points).unwrap_or_default();
             metrics.points.with_label_values(&[by.kind(), by.name(), kind.as_str()]).inc_by(points);
+        }
+        for ((by, reward), number) in self.rewards {
+            metrics.rewards.with_label_values(&[by.name(), reward.as_str()]).inc_by(number);
         }
         for ((from, to), number) in self.tier_changes {
             metrics.tier_changes.with_label_values(&[from.as_str(), to.as_str()]).inc_by(number);

@@ -222,3 +222,24 @@ fn a_budget_that_is_changed_while_the_worker_runs_goes_on_from_what_is_spent() {
     (0..3).for_each(|_| world.order("2026-11-30T12:00:00Z", "1.00"));
     assert_eq!(given(&world.entries(&lowered)), [3, 0], "nothing is left in a lease of the old one");
 }
+
+#[test]
+fn rewards_are_counted_by_rule_and_reward_from_zero_on_and_what_is_declined_is_not() {
+    let versions = versions(&[format!(
+        "{HEAD}rules: [{{id: visit, on: visited, earn: {{points: 5}}, limit: {{times: 2, per: day}}, give: mug}}]
+redemption: {{rewards: [{{id: mug, kind: goods, points: 50}}]}}\n"
+    )]);
+    let mut world = World::new(&versions, 10);
+    assert!(world.metric(r#"accrual_rewards_total{reward="mug",rule="visit"} 0"#));
+    for _ in 0..3 {
+        world.send("visited", "2026-11-30T12:00:00Z", r#""member_id":"m""#);
+    }
+    assert_eq!(world.entries(&versions), ["visit 5 0", "visit 0 0", "visit 5 0", "visit 0 0", "visit 0 0"]);
+    for line in [
+        r#"accrual_rewards_total{reward="mug",rule="visit"} 2"#,
+        r#"accrual_points_total{by="rule",kind="earned",rule="visit"} 10"#,
+        r#"accrual_points_total{by="rule",kind="declined",rule="visit"} 5"#,
+    ] {
+        assert!(world.metric(line), "{line}\n{}", world.metrics.render().unwrap());
+    }
+}

@@ -8,6 +8,7 @@ pub mod campaign;
 pub mod condition;
 pub mod current;
 mod parse;
+pub mod reward;
 pub mod versions;
 pub mod warnings;
 
@@ -16,6 +17,7 @@ pub(crate) use parse::not_supported_yet;
 pub use versions::{ProgrammeText, Versions};
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{EventType, Points, RuleId, TierId};
 use campaign::Campaign;
+use reward::Reward;
 
 /// A whole programme, validated.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Programme {
     pub rules: Vec<Rule>,
     /// All campaigns, in the order of the file.
     pub campaigns: Vec<Campaign>,
+    /// The catalogue, in the order of the file.
+    pub rewards: Vec<Arc<Reward>>,
     /// What pays by event type, so that an event meets only what it could match. Holds every type that is
     /// read, also those that pay nothing and only say something of the member.
     pub by_type: HashMap<EventType, Paying>,
@@ -147,6 +152,8 @@ pub struct Rule {
     pub when: Option<condition::Condition>,
     /// How much it pays.
     pub earn: Earn,
+    /// What it gives, once for each event that it pays for; always there where it pays no points.
+    pub give: Option<Arc<Reward>>,
     /// The amount that it pays per, where that is another one than the order's or the item's.
     pub of: Option<condition::Expression>,
     /// What it never exceeds; all of them hold.
@@ -208,6 +215,8 @@ pub enum Each {
 /// How much a rule pays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Earn {
+    /// No points: the rule only gives a reward.
+    Nothing,
     /// These points each time.
     Fixed(Points),
     /// `amount / per × points`, rounded once on the whole. The amount is `data.amount`, or an item's
@@ -232,7 +241,7 @@ pub struct Limit {
 /// What a limit counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Most {
-    /// Events that the rule paid for.
+    /// Events that the rule paid for, or gave a reward for.
     Times(u32),
     /// Points that the rule paid.
     Points(Points),

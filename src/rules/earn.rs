@@ -117,6 +117,7 @@ fn not_negative(amount: Decimal) -> Result<Decimal, Failed> {
 
 fn pay(earn: Earn, rounding: Rounding, amount: Option<Decimal>) -> Result<Paid, Failed> {
     match earn {
+        Earn::Nothing => Ok(Paid { points: Points::ZERO, of: None }),
         Earn::Fixed(points) => Ok(Paid { points, of: None }),
         Earn::PerAmount { points, per } => {
             let amount = amount.unwrap_or_default();

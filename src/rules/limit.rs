@@ -15,6 +15,14 @@ pub(super) struct Cut {
     pub why: Option<Why>,
 }
 
+impl Cut {
+    /// Whether the event does not count for what pays at all, so that it gives no reward either. Limits by points
+    /// are for points alone.
+    pub(super) fn refuses(&self) -> bool {
+        matches!(self.why, Some(Why::LimitTimes | Why::TooLate))
+    }
+}
+
 /// Cuts `points` to what every limit of what pays leaves in the periods that hold the event's day.
 pub(super) fn cut(
     limits: &[Limit],

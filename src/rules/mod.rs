@@ -7,6 +7,7 @@ mod earn;
 mod facts;
 mod limit;
 mod referral;
+mod reward;
 mod streak;
 pub mod tier;
 mod watch;
@@ -184,7 +185,7 @@ fn decide(
                 continue;
             }
             Course::Decline(why) => {
-                draft.declined(&origin, paid.points, why, paid.of);
+                draft.decline_rule(rule, &origin, &paid, why);
                 continue;
             }
             Course::Pass => {
@@ -204,14 +205,14 @@ fn decide(
         };
         let key = key.map(|key| once_key(&rule.id, &event.member, &key));
         if key.as_ref().is_some_and(outside.paid_before) {
-            draft.declined(&origin, paid.points, Why::AlreadyPaid, paid.of);
-        } else if paid.points == Points::ZERO {
-            draft.declined(&origin, Points::ZERO, Why::BelowOnePoint, paid.of);
+            draft.decline_rule(rule, &origin, &paid, Why::AlreadyPaid);
+        } else if paid.points == Points::ZERO && rule.earn != Earn::Nothing {
+            draft.decline_rule(rule, &origin, &paid, Why::BelowOnePoint);
         } else {
             let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
-            draft.pay(&origin, &rule.limits, paid.points, &cut, paid.of, None)?;
+            let has_paid = draft.pay_rule(rule, &origin, &paid, &cut)?;
             base = base.plus(cut.paid)?;
-            if cut.paid > Points::ZERO {
+            if has_paid {
                 once.extend(key);
             }
         }
@@ -233,13 +234,17 @@ fn decide(
         to_pay.into_iter().map(|rule| (rule, None)).chain(referral::rewards(programme, account, event));
     for (rule, why) in rewards {
         let origin = Origin::Rule(rule.id.clone());
-        let Earn::Fixed(points) = rule.earn else { continue }; // the programme's reader lets no other through
+        let paid = match rule.earn {
+            Earn::Nothing => earn::Paid { points: Points::ZERO, of: None },
+            Earn::Fixed(points) => earn::Paid { points, of: None },
+            Earn::PerAmount { .. } => continue, // the programme's reader does not let it through
+        };
         if let Some(why) = why {
-            draft.declined(&origin, points, why, None);
+            draft.decline_rule(rule, &origin, &paid, why);
             continue;
         }
-        let cut = limit::cut(&rule.limits, &origin, account, &day, points, retention);
-        draft.pay(&origin, &rule.limits, points, &cut, None, None)?;
+        let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
+        draft.pay_rule(rule, &origin, &paid, &cut)?;
         beside = beside.plus(cut.paid)?;
     }
     if let Some((level, more)) = tier::bonus(programme, account, base.plus(beside)?)? {
@@ -355,6 +360,7 @@ impl Draft {
             of,
             factor: None,
             streak: None,
+            reward: None,
             note: None,
             at: self.at,
             day: self.day,

@@ -219,7 +219,9 @@ fn busy() -> Programme {
     programme(
         "  - {id: purchase, on: order.paid, earn: {points: 3, per: 2}}
   - {id: big, on: order.paid, when: data.amount >= 100, earn: {points: 10}, limit: {times: 2, per: week}}
-  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: [{times: 1, per: day}, {points: 60, per: month}]}
+  - {id: sign-in, on: member.signed_in, earn: {points: 5}, limit: [{times: 1, per: day}, {points: 60, per: month}], give: mug}
+  - {id: coffee, on: order.paid, limit: {times: 2, per: week}, give: mug}
+redemption: {rewards: [{id: mug, kind: goods, points: 5}]}
 ",
     )
 }
@@ -321,9 +323,13 @@ proptest! {
         let mut account = Account::new("m".into());
         let mut by_day = std::collections::HashMap::new();
         let mut by_month = std::collections::HashMap::new();
+        let mut coffees = std::collections::HashMap::new();
         for event in &events {
             for applied in run(&programme, &mut account, event).applied {
                 let Change::Entry(entry) = applied.change else { continue };
+                if entry.by.name() == "coffee" && entry.kind == EntryKind::Granted {
+                    *coffees.entry(crate::account::period_index(crate::programme::Period::Week, entry.day)).or_insert(0) += 1;
+                }
                 if entry.by.name() == "sign-in" && entry.points.0 > 0 {
                     *by_day.entry(entry.day).or_insert(0) += 1;
                     *by_month.entry((entry.day.year(), entry.day.month())).or_insert(0) += entry.points.0;
@@ -331,6 +337,7 @@ proptest! {
             }
         }
         prop_assert!(by_day.values().all(|times| *times <= 1), "{:?}", by_day);
+        prop_assert!(coffees.values().all(|times| *times <= 2), "{:?}", coffees);
         prop_assert!(by_month.values().all(|points| *points <= 60), "{:?}", by_month);
     }
 }
@@ -673,4 +680,54 @@ campaigns:
     let paid: Vec<String> = entries(&outcome).into_iter().map(|(by, ..)| by).collect();
     assert_eq!(paid, ["pays", "cut", "small", "books", "on"]);
     assert_eq!(run(&programme, &mut again, &event).applied, outcome.applied, "looking on changes nothing");
+}
+
+/// What came of a rule, and which of its entries count toward its limits.
+fn gifts(outcome: &Outcome) -> Vec<(EntryKind, i64, usize, bool)> {
+    let entries = outcome.applied.iter().filter_map(|applied| match &applied.change {
+        Change::Entry(entry) => {
+            Some((entry.kind, entry.points.0, entry.counts.len(), entry.reward.is_some()))
+        }
+        Change::Tier(_) | Change::Noted(_) => None,
+    });
+    entries.collect()
+}
+
+#[test]
+fn an_event_that_brings_points_and_a_reward_counts_once_and_the_entry_of_the_points_counts() {
+    use EntryKind::{Declined, Earned, Granted};
+    let programme = programme(
+        "  - {id: visit, on: visited, earn: {points: 5}, limit: [{times: 3, per: day}, {points: 8, per: day}], give: mug}
+redemption: {rewards: [{id: mug, kind: goods, points: 5}]}
+",
+    );
+    let mut account = Account::new("m".into());
+    let mut visit = |id: &str| {
+        let event = event(&programme, id, "visited", "2026-11-22T10:00:00Z", r#""channel":"app""#);
+        let outcome = run(&programme, &mut account, &event);
+        let day = Day::of(&programme, &event).date;
+        let by = Origin::Rule("visit".into());
+        (gifts(&outcome), account.used(&by, crate::programme::Period::Day, day))
+    };
+    assert_eq!(visit("1"), (vec![(Earned, 5, 1, false), (Granted, 0, 0, true)], (1, Points(5))));
+    let cut = vec![(Earned, 3, 1, false), (Declined, 0, 0, false), (Granted, 0, 0, true)];
+    assert_eq!(visit("2"), (cut, (2, Points(8))));
+    assert_eq!(visit("3"), (vec![(Declined, 0, 0, false), (Granted, 0, 1, true)], (3, Points(8))));
+    assert_eq!(visit("4"), (vec![(Declined, 0, 0, true)], (3, Points(8))));
+}
+
+#[test]
+fn what_is_given_once_ever_is_remembered_also_where_a_limit_cut_all_points() {
+    let programme = programme(
+        "  - {id: survey, on: survey, earn: {points: 5}, once_per: data.name, limit: {points: 5, per: ever}, give: mug}
+redemption: {rewards: [{id: mug, kind: goods, points: 5}]}
+",
+    );
+    let mut account = Account::new("m".into());
+    let mut once = |name: &str| {
+        let data = format!(r#""name":"{name}""#);
+        let event = event(&programme, name, "survey", "2026-11-22T10:00:00Z", &data);
+        run(&programme, &mut account, &event).once.len()
+    };
+    assert_eq!((once("spring"), once("summer")), (1, 1));
 }

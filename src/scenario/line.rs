@@ -59,16 +59,20 @@ impl Line {
 
     fn entry(entry: &Entry) -> Self {
         let mut line = Self { said: origin(&entry.by), more: Vec::new() };
-        if !matches!(entry.kind, EntryKind::Earned | EntryKind::Declined) {
-            line.say("kind", entry.kind.as_str());
+        match entry.kind {
+            EntryKind::Earned => line.say("points", entry.points),
+            EntryKind::Declined => line.say("declined", entry.declined),
+            EntryKind::Granted => {} // its reward says it all
         }
-        if entry.kind == EntryKind::Declined {
-            line.say("declined", entry.declined);
-        } else {
-            line.say("points", entry.points);
-        }
+        line.add("kind", entry.kind.as_str());
         if let Some(why) = entry.why {
             line.say("reason", why.as_str());
+        }
+        if let Some(reward) = &entry.reward {
+            line.say("reward", &reward.id);
+            if let Some(worth) = reward.worth {
+                line.add("worth", amount(worth));
+            }
         }
         if let Some(of) = entry.of {
             line.add("of", amount(of));

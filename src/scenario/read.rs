@@ -33,13 +33,15 @@ const DEDUPE_WINDOW: Duration = Duration::from_hours(30 * 24);
 const MOST_LINES: usize = 2_000;
 
 /// What an expected line may say beside what pays; what comes after the reason only where it matters.
-const LINE_KEYS: [&str; 12] = [
+const LINE_KEYS: [&str; 14] = [
     TIER_CHANGE,
     MEMBER,
     "kind",
     "points",
     "declined",
     "reason",
+    "reward",
+    "worth",
     "of",
     "factor",
     "streak",
@@ -302,7 +304,7 @@ fn expected_line(value: &Value<'_>, origins: &[String]) -> Option<Line> {
 fn field(key: &str, value: &Value<'_>) -> Option<String> {
     match key {
         "points" | "declined" | "measure" | "streak" => whole(value),
-        "of" => value.decimal("an amount such as 120.50", |_| true).map(line::amount),
+        "of" | "worth" => value.decimal("an amount such as 120.50", |_| true).map(line::amount),
         "factor" => value.decimal("a factor such as 1.25", |_| true).map(line::amount),
         "day" => value
             .read("a day such as 2026-11-22", |text| text.parse::<Date>().ok())

@@ -141,7 +141,7 @@ fn the_words_of_entries_come_from_their_own_types() {
     for why in [LimitTimes, LimitPoints, BelowOnePoint, TooLate, AlreadyPaid, Budget] {
         assert!(line::words::<Why>().iter().any(|word| word == why.as_str()), "{why:?}");
     }
-    for kind in [EntryKind::Earned, EntryKind::Declined] {
+    for kind in EntryKind::ALL {
         assert!(line::words::<EntryKind>().iter().any(|word| word == kind.as_str()), "{kind:?}");
     }
 }

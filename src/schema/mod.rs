@@ -55,22 +55,40 @@ macro_rules! described {
 
 use described;
 
-fn outputs() -> [SchemaFile; 8] {
+fn outputs() -> [SchemaFile; 9] {
     [
         output::<EntryData<'static>>("points.earned", "Points came.", |entry| {
             if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
-                properties.retain(|name, _| name != "declined" && name != "reason");
+                properties.retain(|name, _| name != "declined" && name != "reason" && name != "reward");
             }
         }),
         output::<EntryData<'static>>(
+            "reward.granted",
+            "A member was given a reward of the catalogue. On the topic of awards.",
+            |entry| {
+                if let Some(required) = entry.get_mut("required").and_then(Value::as_array_mut) {
+                    required.push("reward".into());
+                }
+                if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
+                    let of_points = ["declined", "reason", "of", "factor"];
+                    properties.retain(|name, _| !of_points.contains(&name.as_str()));
+                    properties
+                        .insert("points".to_owned(), json!({"description": "None were moved.", "const": 0}));
+                }
+            },
+        ),
+        output::<EntryData<'static>>(
             "points.declined",
-            "Points did not come, and `reason` says why.",
+            "Points or a reward did not come, and `reason` says why.",
             |entry| {
                 if let Some(required) = entry.get_mut("required").and_then(Value::as_array_mut) {
                     required.extend(["declined".into(), "reason".into()]);
                 }
                 if let Some(properties) = entry.get_mut("properties").and_then(Value::as_object_mut) {
                     properties.retain(|name, _| name != "counts");
+                    if let Some(reward) = properties.get_mut("reward") {
+                        reward["description"] = "The reward that was not given.".into();
+                    }
                     properties
                         .insert("points".to_owned(), json!({"description": "None were moved.", "const": 0}));
                 }
@@ -144,9 +162,15 @@ fn file(path: &str, schema: &Schema) -> SchemaFile {
     }
     ordered.extend(rest);
     let mut document = Value::Object(ordered);
-    let text = document.to_string();
-    if let Some(definitions) = document.get_mut("$defs").and_then(Value::as_object_mut) {
+    // What only a definition refers to that goes itself goes after it.
+    loop {
+        let text = document.to_string();
+        let Some(definitions) = document.get_mut("$defs").and_then(Value::as_object_mut) else { break };
+        let before = definitions.len();
         definitions.retain(|name, _| text.contains(&format!("\"#/$defs/{name}\"")));
+        if definitions.len() == before {
+            break;
+        }
     }
     unwrap_lines(&mut document);
     // Alternate form: indented.

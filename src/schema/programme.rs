@@ -39,7 +39,7 @@ struct Programme {
     /// What changes the pay of rules: for a time, for some members, for some orders.
     #[schemars(length(max = 1000))]
     campaigns: Option<Vec<Campaign>>,
-    /// What points buy.
+    /// The catalogue of what rules give and points buy.
     redemption: Option<Redemption>,
 }
 
@@ -205,7 +205,8 @@ struct Rule {
     to: Option<To>,
     /// What is waited for before it pays.
     after: Option<After>,
-    /// A reward of `redemption.rewards` that it gives, beside points or instead of them.
+    /// A reward of `redemption.rewards` that it gives, beside points or instead of them, once for each event that it
+    /// pays for.
     give: Option<Id>,
     /// How long its points are pending before they can be spent.
     hold: Option<Period>,
@@ -373,7 +374,7 @@ struct Budget {
     points: WholePoints,
 }
 
-/// What points buy.
+/// The catalogue of what rules give and points buy.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Redemption {
@@ -429,7 +430,7 @@ struct RedemptionLimit {
     share_of_order: Option<Share>,
 }
 
-/// Something that points buy.
+/// Something that rules give and points buy.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("allOf" = [
@@ -442,7 +443,7 @@ struct Reward {
     id: Id,
     /// What it is.
     kind: Kind,
-    /// Its price; money is bought at the rate.
+    /// Its price for who redeems, which is not decided yet; money is bought at the rate.
     points: Option<WholePoints>,
     /// What it is worth in money.
     worth: Option<Money>,

@@ -332,7 +332,8 @@ fn a_referrer_is_paid_once_through_the_internal_topic_and_nobody_else_writes_to_
 #[test]
 fn the_clock_gives_a_birthday_gift_once_to_a_member_who_never_comes() {
     let redis = shop::OwnRedis::start();
-    let gift = "  - {id: gift, on: member.birthday, earn: {points: 200}}\n";
+    let gift = "  - {id: gift, on: member.birthday, earn: {points: 200}, give: ten-off}
+redemption: {rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}]}\n";
     let shop = Shop::open_with("birthday", &format!("{PLAIN}{gift}"), 2, &redis.url());
     let ann = shop.member("ann");
     // Told three days ago, born on the day before yesterday.
@@ -354,7 +355,10 @@ fn the_clock_gives_a_birthday_gift_once_to_a_member_who_never_comes() {
     }
     let awards = shop.awards();
     let gifts: Vec<&Value> = awards.iter().filter(|award| award["data"]["rule"] == "gift").collect();
-    assert_eq!(gifts.len(), 1, "{awards:#?}");
+    let types: Vec<&Value> = gifts.iter().map(|gift| &gift["type"]).collect();
+    assert_eq!(types, ["points.earned", "reward.granted"], "{awards:#?}");
+    let coupon = serde_json::json!({"id": "ten-off", "kind": "coupon", "worth": "10.00"});
+    assert_eq!(gifts[1]["data"]["reward"], coupon);
     assert_eq!(gifts[0]["time"], ago(2).strftime("%Y-%m-%dT00:00:00+00:00").to_string());
     assert_eq!(gifts[0]["data"]["event"]["type"], "member.birthday");
     assert_eq!(shop.accounts([ann.clone()].iter())[&ann].as_ref().unwrap()["available"], 200);

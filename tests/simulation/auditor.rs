@@ -44,7 +44,8 @@ pub fn audit(world: &World) -> Result<(), String> {
     }
 
     // The ledger is what a plain computation over the distinct events says.
-    let (expected, orders) = expected_points(world);
+    let Expected { points: expected, rewards: expected_rewards, orders } = expected(world);
+    let mut rewards: BTreeMap<String, i64> = BTreeMap::new();
     let mut gifts: BTreeMap<String, i64> = BTreeMap::new();
     let (mut declined_gifts, mut first_gifts) = (0, 0);
     let mut ledger: BTreeMap<String, i64> = BTreeMap::new();
@@ -53,6 +54,9 @@ pub fn audit(world: &World) -> Result<(), String> {
         let member = record["data"]["member_id"].as_str().unwrap().to_owned();
         if !versions.entry(member.clone()).or_default().insert(record["data"]["version"].as_u64().unwrap()) {
             return Err(format!("two changes of one version: {record}"));
+        }
+        if record["type"] == "reward.granted" {
+            *rewards.entry(member.clone()).or_default() += 1;
         }
         let points = record["data"]["points"].as_i64().unwrap_or_default();
         if record["data"]["campaign"] == "gift" {
@@ -68,6 +72,9 @@ pub fn audit(world: &World) -> Result<(), String> {
     ledger.retain(|_, points| *points != 0);
     if ledger != expected {
         return Err(format!("the ledger says {ledger:?}, expected {expected:?}"));
+    }
+    if rewards != expected_rewards {
+        return Err(format!("given are {rewards:?}, expected {expected_rewards:?}"));
     }
 
     // Every order is given its gift or told why not, and all together no more than the budget: those of the
@@ -231,10 +238,19 @@ fn audit_budget(world: &World, given: i64) -> Result<(), String> {
     Ok(())
 }
 
+/// What all distinct events come to.
+struct Expected {
+    points: BTreeMap<String, i64>,
+    /// How many by member.
+    rewards: BTreeMap<String, i64>,
+    /// How many distinct orders there are.
+    orders: i64,
+}
+
 /// Points by member: whole euros of each distinct order, five or six a day signed in, forty a survey, ten for coming and two
-/// hundred for their birthday, and for their referrer fifty, and thirty more where they order; and how many distinct orders
-/// there are.
-fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
+/// hundred for their birthday, and for their referrer fifty, and thirty more where they order. Rewards: one each for a day signed in,
+/// a survey and a birthday.
+fn expected(world: &World) -> Expected {
     let mut orders: HashMap<&String, (&String, u64)> = HashMap::new();
     let mut days: HashSet<(&String, u32)> = HashSet::new();
     let mut surveys: HashSet<(&String, usize)> = HashSet::new();
@@ -257,6 +273,11 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
         }
     }
     let mut points: BTreeMap<String, i64> = BTreeMap::new();
+    let mut rewards: BTreeMap<String, i64> = BTreeMap::new();
+    let given = referrers.keys().copied().chain(days.iter().map(|(member, _)| *member));
+    for member in given.chain(surveys.iter().map(|(member, _)| *member)) {
+        *rewards.entry(member.clone()).or_default() += 1;
+    }
     let distinct_orders = orders.len() as i64;
     let have_ordered: HashSet<&String> = orders.values().map(|(member, _)| *member).collect();
     for (newcomer, referrer) in referrers {
@@ -273,7 +294,7 @@ fn expected_points(world: &World) -> (BTreeMap<String, i64>, i64) {
     for (member, _) in surveys {
         *points.entry(member.clone()).or_default() += 40;
     }
-    (points, distinct_orders)
+    Expected { points, rewards, orders: distinct_orders }
 }
 
 fn accounts(world: &World) -> BTreeMap<String, Value> {

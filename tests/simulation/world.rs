@@ -132,12 +132,17 @@ tiers:
   levels: [{id: basic, from: 0}, {id: silver, from: 500}]
 rules:
   - {id: purchase, on: order.paid, earn: {points: 1, per: 1.00}}
-  - {id: sign-in, on: member.signed_in, earn: {points: SIGN_IN}, limit: {times: 1, per: day}}
+  - {id: sign-in, on: member.signed_in, earn: {points: SIGN_IN}, limit: {times: 1, per: day}, give: ten-off}
   - {id: survey, on: survey.completed, earn: {points: 40}, once_per: data.survey_id}
+  - {id: badge, on: survey.completed, once_per: data.survey_id, give: badge}
   - {id: hello, on: member.registered, earn: {points: 10}}
   - {id: invite, on: member.registered, earn: {points: 50}, to: referrer}
   - {id: converted, on: member.registered, earn: {points: 30}, to: referrer, after: first_order}
-  - {id: birthday-gift, on: member.birthday, earn: {points: 200}}
+  - {id: birthday-gift, on: member.birthday, earn: {points: 200}, give: ten-off}
+";
+
+const CATALOGUE: &str = "redemption:
+  rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}, {id: badge, kind: goods, points: 50}]
 ";
 
 /// The second version decides from this day of the month on; it alone names `page.viewed`, which is viewed before.
@@ -154,7 +159,7 @@ fn programme(version: usize, budget: i64) -> ProgrammeText {
     ];
     let rules = PROGRAMME.replace("SIGN_IN", &SIGN_IN[version].to_string());
     let gift = format!("{{id: gift, on: order.paid, add: {GIFT}, budget: {{points: {budget}}}}}");
-    let text = format!("{rules}{}campaigns: [{gift}]\n", of_version[version]);
+    let text = format!("{rules}{}campaigns: [{gift}]\n{CATALOGUE}", of_version[version]);
     ProgrammeText { name: format!("version {version}"), text }
 }
 

@@ -26,6 +26,7 @@ use crate::types::EventType;
 use crate::yaml::{self, Collector, Map, Node, Problems, Value, shown};
 use ids::Ids;
 pub(crate) use not_yet::constructs as not_supported_yet;
+use redemption::Catalogue;
 
 impl Programme {
     /// Reads a programme; `file` names it in problems.
@@ -124,8 +125,8 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
     let currency = map.required("currency").and_then(|value| currency(&value));
     let rounding = points::read(&map);
     let tiers = map.get("tiers").map(|value| tiers::read(&value));
-    let rewards = redemption::read(&map);
-    let rules = rules(&map, &rewards);
+    let catalogue = redemption::read(&map);
+    let rules = rules(&map, &catalogue);
     // A zone that is wrong is reported; moments are then checked as if it were UTC.
     let checked_zone = zone.clone().unwrap_or(TimeZone::UTC);
     let effective_from = map.get("effective_from").map(|value| campaigns::moment(&value, &checked_zone));
@@ -150,10 +151,11 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
         by_type: by_type(&rules, &campaigns),
         rules,
         campaigns,
+        rewards: catalogue.rewards,
     })
 }
 
-fn rules(map: &Map<'_>, rewards: &Ids) -> Option<Vec<Rule>> {
+fn rules(map: &Map<'_>, catalogue: &Catalogue) -> Option<Vec<Rule>> {
     /// How many rules a programme may have.
     const MOST: usize = 1_000;
     let list = map.required("rules")?;
@@ -162,7 +164,7 @@ fn rules(map: &Map<'_>, rewards: &Ids) -> Option<Vec<Rule>> {
         list.report("`rules` is empty; without a rule nothing earns points");
     }
     let mut ids = Ids::default();
-    let rules: Vec<Option<Rule>> = values.iter().map(|rule| rules::read(rule, &mut ids, rewards)).collect();
+    let rules: Vec<Option<Rule>> = values.iter().map(|rule| rules::read(rule, &mut ids, catalogue)).collect();
     rules.into_iter().collect()
 }
 

@@ -11,10 +11,14 @@ const NOT_YET: &[(&str, &str)] = &[
     ("points.notice", "`points.notice`"),
     ("tiers.review", "`tiers.review`"),
     ("level.redeem", "`redeem`"),
-    ("rule.give", "`give`"),
     ("rule.hold", "`hold`"),
     ("rule.expire", "`expire`"),
-    ("redemption", "`redemption`"),
+    ("redemption.rate", "`redemption.rate`"),
+    ("redemption.boosts", "`redemption.boosts`"),
+    ("redemption.limits", "`redemption.limits`"),
+    ("reward.kind", "a reward of kind `money` or `lottery`"),
+    ("reward.stock", "the `stock` of a reward"),
+    ("reward.when", "the `when` of a reward"),
 ];
 
 /// Refuses the construct while it stands in the list.

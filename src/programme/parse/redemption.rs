@@ -1,16 +1,21 @@
-//! `redemption`: what points buy. Read, checked, and refused: nothing decides it yet.
+//! `redemption`: the catalogue of what rules give. What points buy is read, checked, and refused: nothing decides it
+//! yet.
+
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 
 use super::campaigns::during;
-use super::ids::Ids;
+use super::ids::{self, Ids};
 use super::limits::{limit, points};
 use super::{bounded, conditions, not_yet};
 use crate::programme::Each;
 use crate::programme::condition::Scope;
-use crate::types::EventType;
-use crate::yaml::{Map, Value};
+use crate::programme::reward::{Reward, RewardKind};
+use crate::spelling;
+use crate::types::{EventType, RewardId};
+use crate::yaml::{Map, Value, shown};
 
 /// How many rewards, prizes, boosts or limits there may be.
 const MOST: usize = 1_000;
@@ -19,30 +24,48 @@ const MOST: usize = 1_000;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Money,
-    Goods,
-    Coupon,
-    Service,
+    Given(RewardKind),
     Lottery,
 }
 
 const KINDS: &[(&str, Kind)] = &[
     ("money", Kind::Money),
-    ("goods", Kind::Goods),
-    ("coupon", Kind::Coupon),
-    ("service", Kind::Service),
+    ("goods", Kind::Given(RewardKind::Goods)),
+    ("coupon", Kind::Given(RewardKind::Coupon)),
+    ("service", Kind::Given(RewardKind::Service)),
     ("lottery", Kind::Lottery),
 ];
 
-/// The section, and the ids of its rewards.
-pub(super) fn read(map: &Map<'_>) -> Ids {
-    let mut ids = Ids::default();
-    let Some((section, place)) = map.get("redemption").zip(map.key_place("redemption")) else {
-        return ids;
+/// The rewards that were read, and the ids of those, too, that something is wrong with.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    pub(super) rewards: Vec<Arc<Reward>>,
+    ids: Ids,
+}
+
+impl Catalogue {
+    /// The reward that a value names.
+    pub(super) fn named_by(&self, value: &Value<'_>) -> Option<Arc<Reward>> {
+        let id = ids::id(value)?;
+        if !self.ids.contains(&id) {
+            value.report(match spelling::closest(&id, self.ids.iter()) {
+                Some(near) => format!("there is no reward {}; did you mean `{near}`?", shown(&id)),
+                None => format!("there is no reward {} under `redemption.rewards`", shown(&id)),
+            });
+        }
+        self.rewards.iter().find(|reward| reward.id.as_str() == id).cloned()
+    }
+}
+
+/// The section, which may be left out.
+pub(super) fn read(map: &Map<'_>) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    let Some(section) =
+        map.get("redemption").and_then(|section| section.map(&["rate", "boosts", "limits", "rewards"]))
+    else {
+        return catalogue;
     };
-    not_yet::refuse("redemption", place, section.collector());
-    let Some(section) = section.map(&["rate", "boosts", "limits", "rewards"]) else {
-        return ids;
-    };
+    refuse(&section, "redemption", &["rate", "boosts", "limits"]);
     if let Some(rate) = section.get("rate").and_then(|rate| rate.map(&["points", "worth"])) {
         rate.required("points").map(|value| points(&value));
         rate.required("worth").map(|value| money(&value));
@@ -58,9 +81,19 @@ pub(super) fn read(map: &Map<'_>) -> Ids {
         redemption_limit(&value);
     }
     for value in entries(&section, "rewards", "a reward") {
-        reward(&value, &mut ids);
+        let reward = reward(&value, &mut catalogue.ids);
+        catalogue.rewards.extend(reward.map(Arc::new));
     }
-    ids
+    catalogue
+}
+
+/// Refuses those of the keys that are there.
+fn refuse(map: &Map<'_>, name: &str, keys: &[&str]) {
+    for key in keys {
+        if let Some(place) = map.key_place(key) {
+            not_yet::refuse(&format!("{name}.{key}"), place, map.value().collector());
+        }
+    }
 }
 
 fn entries<'a>(section: &Map<'a>, key: &str, item: &str) -> Vec<Value<'a>> {
@@ -87,17 +120,20 @@ fn redemption_limit(value: &Value<'_>) {
     }
 }
 
-fn reward(value: &Value<'_>, ids: &mut Ids) {
-    let Some(map) = value.map(&["id", "kind", "points", "worth", "stock", "when", "prizes"]) else {
-        return;
-    };
-    ids.read(&map);
+fn reward(value: &Value<'_>, ids: &mut Ids) -> Option<Reward> {
+    let map = value.map(&["id", "kind", "points", "worth", "stock", "when", "prizes"])?;
+    let id = ids.read(&map);
     let kind = map.required("kind").and_then(|value| value.choice(KINDS));
+    if let (Some(Kind::Money | Kind::Lottery), Some(value)) = (kind, map.get("kind")) {
+        not_yet::refuse("reward.kind", value.place(), value.collector());
+    }
+    // What is given would have to be counted, and a condition is asked of who redeems.
+    refuse(&map, "reward", &["stock", "when"]);
     // Money is bought at the rate; everything else has its price.
     let price =
         if kind.is_some_and(|kind| kind != Kind::Money) { map.required("points") } else { map.get("points") };
     price.map(|value| points(&value));
-    map.get("worth").map(|value| money(&value));
+    let worth = map.get("worth").map(|value| money(&value));
     map.get("stock").map(|value| stock(&value));
     if let Some(value) = map.get("when") {
         let on = EventType::from("redemption.requested");
@@ -109,6 +145,8 @@ fn reward(value: &Value<'_>, ids: &mut Ids) {
         (Some(_), Some(list)) => list.report("`prizes` is for rewards of kind `lottery`"),
         _ => {}
     }
+    let Some(Kind::Given(kind)) = kind else { return None };
+    Some(Reward { id: RewardId::from(id?), kind, worth: worth.flatten() })
 }
 
 fn stock(value: &Value<'_>) -> Option<u32> {

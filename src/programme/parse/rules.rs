@@ -5,11 +5,11 @@ use rust_decimal::Decimal;
 use super::ids::{self, Ids};
 use super::limits::points;
 use super::points::expire;
+use super::redemption::Catalogue;
 use super::{conditions, limits, not_yet};
 use crate::event::internal;
 use crate::programme::condition::{Expression, Scope};
 use crate::programme::{After, Each, Earn, Payee, Rule};
-use crate::spelling;
 use crate::types::{EventType, Points, RuleId};
 use crate::yaml::{Map, Place, Value, shown};
 
@@ -18,7 +18,7 @@ const NOT_EARNING: &[&str] =
     &["order.refunded", "redemption.requested", "redemption.cancelled", "points.adjusted"];
 
 /// One rule.
-pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Rule> {
+pub(super) fn read(value: &Value<'_>, ids: &mut Ids, catalogue: &Catalogue) -> Option<Rule> {
     let map = value.map(&[
         "id", "on", "each", "when", "earn", "limit", "once_per", "streak", "to", "after", "give", "hold",
         "expire",
@@ -34,7 +34,9 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
     let scope = scope.as_ref();
     let when = conditions::optional(map.get("when").as_ref(), scope, conditions::condition);
     let earn = earn(&map, scope);
+    let give = map.get("give").map(|value| catalogue.named_by(&value));
     let limits = limits::read(&map);
+    once_an_event(&map, each, limits.is_some());
     let once_per = conditions::optional(map.get("once_per").as_ref(), scope, conditions::expression);
     let streak = map.get("streak").map_or(Some(Vec::new()), |value| streak(&value));
     let to =
@@ -43,7 +45,7 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
         .get("after")
         .map_or(Some(After::Event), |value| value.choice(&[("first_order", After::FirstOrder)]));
     newcomers_only(&map, on.as_ref());
-    later(&map, rewards);
+    later(&map);
     let (earn, of) = earn?;
     Some(Rule {
         id: RuleId::from(id?),
@@ -51,6 +53,10 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, rewards: &Ids) -> Option<Ru
         each: each?,
         when: when?,
         earn,
+        give: match give {
+            Some(reward) => Some(reward?),
+            None => None,
+        },
         of,
         limits: limits?,
         once_per: once_per?,
@@ -82,6 +88,25 @@ fn newcomers_only(map: &Map<'_>, on: Option<&EventType>) {
     }
 }
 
+/// A reward is given once for an event, whatever that holds, and is nothing that limits by points could cut.
+fn once_an_event(map: &Map<'_>, each: Option<Each>, limits_are_right: bool) {
+    if map.get("give").is_none() {
+        return;
+    }
+    if let Some(value) = map.get("each").filter(|_| each == Some(Each::Item)) {
+        value.report(
+            "`give` gives one reward for the order and does not go with `each: item`; ask for an item in `when`, as in `data.items.exists(i, i.category == \"books\")`",
+        );
+    }
+    if map.get("earn").is_some() || !limits_are_right {
+        return;
+    }
+    let limits = map.get("limit").and_then(|limit| limit.one_or_list("a limit")).unwrap_or_default();
+    for points in limits.iter().filter_map(|limit| limit.any_map()?.get("points")) {
+        points.report("a rule without `earn` pays no points that a limit could cut; limit it by `times`");
+    }
+}
+
 fn refuse_types(on: &EventType, value: &Value<'_>) {
     let name = on.as_str();
     if NOT_EARNING.contains(&name) || name.starts_with("redemption.") {
@@ -106,8 +131,10 @@ fn each(map: &Map<'_>, on: Option<&EventType>) -> Option<Each> {
 /// `{points: 5}`, `{points: 1, per: 1.00}` or `{points: 1, per: 1.00, of: data.principal}`, which says the amount
 /// that `per` is for; may be left out beside `give`.
 fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<(Earn, Option<Expression>)> {
-    let earn = if map.get("give").is_some() { map.get("earn") } else { map.required("earn") };
-    let earn = earn?.map(&["points", "per", "of"])?;
+    if map.get("earn").is_none() && map.get("give").is_some() {
+        return Some((Earn::Nothing, None));
+    }
+    let earn = map.required("earn")?.map(&["points", "per", "of"])?;
     let points = earn.required("points").and_then(|value| points(&value));
     let per =
         earn.get("per").map(|value| value.decimal("money above 0, such as 1.00", |per| per > Decimal::ZERO));
@@ -130,10 +157,9 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<(Earn, Option<Expres
 }
 
 /// What nothing decides yet: read, checked, and refused.
-fn later(map: &Map<'_>, rewards: &Ids) {
+fn later(map: &Map<'_>) {
     for (key, place, value) in map.entries() {
         match key {
-            "give" => give(&value, rewards),
             "hold" => drop(value.period()),
             "expire" => drop(expire(&value)),
             _ => continue,
@@ -163,14 +189,4 @@ fn streak(value: &Value<'_>) -> Option<Vec<(u32, Points)>> {
     let mut bonuses: Vec<(u32, Points)> = bonuses.into_iter().collect::<Option<_>>()?;
     bonuses.sort_unstable();
     Some(bonuses)
-}
-
-fn give(value: &Value<'_>, rewards: &Ids) {
-    let Some(reward) = ids::id(value).filter(|reward| !rewards.contains(reward)) else {
-        return;
-    };
-    value.report(match spelling::closest(&reward, rewards.iter()) {
-        Some(near) => format!("there is no reward {}; did you mean `{near}`?", shown(&reward)),
-        None => format!("there is no reward {} under `redemption.rewards`", shown(&reward)),
-    });
 }

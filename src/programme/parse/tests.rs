@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::*;
+use crate::programme::reward::RewardKind;
 use crate::programme::{Each, Earn, Limit, Most, Period, Rounding, Window};
 use crate::types::Points;
 use crate::yaml::{Position, Problem, golden};
@@ -39,8 +40,17 @@ fn with(lines: &str) -> Vec<String> {
 
 /// What is wrong with this rule, given without its braces.
 fn with_rule(rule: &str) -> Vec<String> {
-    let text = LEAST.replace("id: purchase, on: order.paid, earn: {points: 1, per: 1.00}", rule);
-    short(Programme::parse("programme.yaml", &text))
+    short(Programme::parse("programme.yaml", &least_with_rule(rule)))
+}
+
+fn least_with_rule(rule: &str) -> String {
+    LEAST.replace("id: purchase, on: order.paid, earn: {points: 1, per: 1.00}", rule)
+}
+
+/// A programme of this rule and a catalogue.
+fn giving(rule: &str) -> Result<Programme, Problems> {
+    let catalogue = "redemption: {rewards: [{id: mug, kind: goods, points: 1200}, {id: ten-off, kind: coupon, points: 900, worth: 10.00}, {id: fitting, kind: service, points: 1}]}";
+    Programme::parse("programme.yaml", &format!("{}{catalogue}\n", least_with_rule(rule)))
 }
 
 #[test]
@@ -117,6 +127,7 @@ fn the_whole_language_is_read_and_only_what_nothing_decides_yet_is_refused() {
 fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands() {
     let tiers = |line: &str| with(&format!("tiers: {{window: P12M, levels: [{{id: a, from: 0}}], {line}}}"));
     let rule = |line: &str| with_rule(&format!("id: a, on: member.registered, earn: {{points: 1}}, {line}"));
+    let reward = |line: &str| with(&format!("redemption: {{rewards: [{{id: a, {line}}}]}}"));
     for (construct, name) in not_yet::constructs() {
         let found = match construct {
             "points.hold" => with("points: {hold: P1D}"),
@@ -127,26 +138,63 @@ fn everything_on_the_list_of_what_nothing_decides_yet_is_refused_where_it_stands
             "level.redeem" => with("tiers: {window: lifetime, levels: [{id: a, from: 0, redeem: 1.1}]}"),
             "rule.hold" => rule("hold: P14D"),
             "rule.expire" => rule("expire: never"),
-            // Needs a reward to give, and with it `redemption`.
-            "rule.give" => with("redemption: {rewards: [{id: a, kind: money}]}")
-                .into_iter()
-                .chain(rule("give: a"))
-                .filter(|line| line.contains("give"))
-                .map(|line| {
-                    line.replace(
-                        "there is no reward `a` under `redemption.rewards`",
-                        "`give` is not supported yet",
-                    )
-                })
-                .take(1)
-                .collect(),
-            "redemption" => with("redemption: {rate: {points: 100, worth: 1.00}}"),
+            "redemption.rate" => with("redemption: {rate: {points: 100, worth: 1.00}}"),
+            "redemption.boosts" => with("redemption: {boosts: [{during: {weekly: [fri]}, worth: 1.20}]}"),
+            "redemption.limits" => with("redemption: {limits: [{share_of_order: 0.5}]}"),
+            "reward.kind" => reward("kind: money"),
+            "reward.stock" => reward("kind: goods, points: 1, stock: 3"),
+            "reward.when" => reward("kind: goods, points: 1, when: member.orders > 3"),
             other => panic!("no example of {other}"),
         };
         assert_eq!(found.len(), 1, "{construct}: {found:?}");
         assert!(found[0].ends_with(&format!(" {name} is not supported yet")), "{construct}: {found:?}");
     }
     assert_eq!(with("points: {hold: P0D, expire: never, rounding: ceil}"), [""; 0]);
+    assert_eq!(
+        with("redemption: {rewards: [{id: a, kind: lottery, points: 5, prizes: [{id: a, weight: 1}]}]}"),
+        ["5:38 a reward of kind `money` or `lottery` is not supported yet"]
+    );
+}
+
+#[test]
+fn a_rule_gives_a_reward_of_the_catalogue_beside_points_or_instead_of_them() {
+    let programme = giving("id: a, on: x, earn: {points: 5}, give: ten-off").unwrap();
+    let given = programme.rules[0].give.as_ref().unwrap();
+    assert_eq!((given.id.as_str(), given.kind), ("ten-off", RewardKind::Coupon));
+    assert_eq!(given.worth.map(|worth| worth.to_string()).as_deref(), Some("10.00"));
+    let catalogue: Vec<_> = programme.rewards.iter().map(ToString::to_string).collect();
+    assert_eq!(catalogue, ["mug, goods", "ten-off, a coupon worth 10.00", "fitting, a service"]);
+
+    let programme = giving("id: a, on: x, give: mug").unwrap();
+    assert_eq!((programme.rules[0].earn, programme.rules[0].give.is_some()), (Earn::Nothing, true));
+}
+
+#[test]
+fn a_gift_that_cannot_be_is_refused_with_what_would_be_right() {
+    let cases: &[(&str, &str)] = &[
+        ("id: a, on: x, give: tenoff", "4:30 there is no reward `tenoff`; did you mean `ten-off`?"),
+        ("id: a, on: x, give: car", "4:30 there is no reward `car` under `redemption.rewards`"),
+        (
+            "id: a, on: x, give: [mug, ten-off]",
+            "4:30 `give` must be 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit, not a list",
+        ),
+        ("id: a, on: x, give: mug, earn: {}", "4:41 `points` is missing in `earn`"),
+        (
+            "id: a, on: order.paid, each: item, earn: {points: 1}, give: mug",
+            "4:39 `give` gives one reward for the order and does not go with `each: item`; ask for an item in `when`, as in `data.items.exists(i, i.category == \"books\")`",
+        ),
+        (
+            "id: a, on: x, give: mug, limit: [{times: 1, per: day}, {points: 5, per: day}]",
+            "4:74 a rule without `earn` pays no points that a limit could cut; limit it by `times`",
+        ),
+        ("id: a, on: x, give: mug, limit: [5]", "4:43 a limit must be a map (`key: value`), not `5`"),
+    ];
+    let differ: Vec<_> = cases
+        .iter()
+        .map(|(rule, expected)| (short(giving(rule)), [*expected]))
+        .filter(|(found, expected)| found != expected)
+        .collect();
+    assert!(differ.is_empty(), "{differ:#?}");
 }
 
 #[test]
@@ -482,15 +530,15 @@ fn what_the_reference_of_the_language_shows_is_read() {
     let text = read("docs/programme.md");
     let blocks: Vec<&str> =
         text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [head, rule, newcomers, days, tiers, campaign] = blocks[..] else {
+    let [head, rule, newcomers, days, gifts, catalogue, tiers, campaign] = blocks[..] else {
         panic!("{} blocks", blocks.len())
     };
     let indented =
         |block: &str| block.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n") + "\n";
     let whole = format!(
-        "{head}{}\nrules:\n{}campaigns:\n{}",
+        "{head}{}\n{catalogue}\nrules:\n{}campaigns:\n{}",
         tiers.replace("{id: gold", "{id: diamond, from: 100}\n    - {id: gold"),
-        [rule, newcomers, days].map(indented).concat(),
+        [rule, newcomers, days, gifts].map(indented).concat(),
         indented(campaign)
     );
     Programme::parse("docs/programme.md", &whole).unwrap_or_else(|problems| panic!("{problems}"));

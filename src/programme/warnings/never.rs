@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::warn;
 use crate::programme::campaign::{Campaign, During, Pays};
 use crate::programme::condition::{Condition, Demands};
-use crate::programme::{Programme, Rule};
+use crate::programme::{Earn, Programme, Rule};
 use crate::spelling;
 use crate::types::EventType;
 use crate::yaml::{Map, Value, shown};
@@ -43,7 +43,8 @@ pub(super) fn has_ended(campaign: &Campaign, now: Timestamp) -> bool {
 
 /// Whether the programme has a rule whose pay it could multiply.
 pub(super) fn has_base(programme: &Programme, on: &EventType) -> bool {
-    programme.by_type.get(on).is_some_and(|paying| !paying.rules.is_empty())
+    let mut rules = programme.by_type.get(on).into_iter().flat_map(|paying| &paying.rules);
+    rules.any(|at| programme.rules.get(*at).is_some_and(|rule| rule.earn != Earn::Nothing))
 }
 
 fn multiplies_nothing(programme: &Programme, campaign: &Campaign, written: &Map<'_>, who: &str) {
@@ -51,7 +52,8 @@ fn multiplies_nothing(programme: &Programme, campaign: &Campaign, written: &Map<
         return;
     }
     let on = campaign.on.as_str();
-    let paid = programme.rules.iter().map(|rule| rule.on.as_str());
+    let paying = programme.rules.iter().filter(|rule| rule.earn != Earn::Nothing);
+    let paid = paying.map(|rule| rule.on.as_str());
     let hint = spelling::closest(on, paid).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     let on = shown(on);
     warn(written, "on", format!("{who} multiplies what rules pay for {on}, and no rule pays for it{hint}"));

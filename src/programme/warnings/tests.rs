@@ -120,6 +120,10 @@ fn each_warning_has_a_programme_that_gets_it_and_one_like_it_that_does_not() {
             &["1:25 campaign `a` multiplies what rules pay for `survey.completed`, and no rule pays for it"],
         ),
         ("campaigns: [{id: a, on: survey.completed, add: 2}]", NOTHING),
+        (
+            "  - {id: b, on: x, give: mug}\nredemption: {rewards: [{id: mug, kind: goods, points: 5}]}\ncampaigns: [{id: a, on: x, multiply: 2}]",
+            &["3:25 campaign `a` multiplies what rules pay for `x`, and no rule pays for it"],
+        ),
         // A limit below one award.
         (
             "  - {id: a, on: x, earn: {points: 20}, limit: {points: 10, per: day}}",
