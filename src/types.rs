@@ -218,6 +218,34 @@ impl fmt::Display for Coordinates {
     }
 }
 
+/// The topics that results go to; all different, and none of them an input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outputs {
+    /// The ledger: one record an entry.
+    pub awards: TopicName,
+    /// Changes of tier.
+    pub tier_changes: TopicName,
+    /// The account after its latest change; compacted.
+    pub accounts: TopicName,
+    /// What could not be read, byte for byte, and why.
+    pub dead_letters: TopicName,
+    /// Timers, referrals and whatever else the worker tells itself.
+    pub internal: TopicName,
+}
+
+impl Outputs {
+    /// Every output with the name of its setting.
+    pub fn all(&self) -> [(&'static str, &TopicName); 5] {
+        [
+            ("awards", &self.awards),
+            ("tier_changes", &self.tier_changes),
+            ("accounts", &self.accounts),
+            ("dead_letters", &self.dead_letters),
+            ("internal", &self.internal),
+        ]
+    }
+}
+
 /// What the clock brings once a year.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

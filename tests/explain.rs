@@ -15,14 +15,14 @@ use accrual::account::Retention;
 use accrual::explain::{AsOf, ExplainError, Explainer, Explanation, Question, Verdict, page};
 use accrual::lane::budgets::LeaseTimes;
 use accrual::lane::status::LaneStatus;
-use accrual::lane::{Lane, LaneSettings, Outputs};
+use accrual::lane::{Lane, LaneSettings};
 use accrual::log::memory::{MemoryBroker, MemoryLog};
 use accrual::metrics::Metrics;
 use accrual::programme::current::Current;
 use accrual::programme::{Programme, Versions};
 use accrual::store::StoreSettings;
 use accrual::store::memory::MemoryStore;
-use accrual::types::{Buckets, TopicName, TopicPartition};
+use accrual::types::{Buckets, Outputs, TopicName, TopicPartition};
 use output::golden;
 
 const PROGRAMME: &str = r#"

@@ -47,7 +47,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut right = true;
-    for check in kafka::check(&setup.kafka_settings("check", 0), &setup.wanted_topics()) {
+    for check in kafka::check(&setup.kafka_settings("check", 0), &setup.output_topics()) {
         right &= check.result.is_ok();
         println!("{check}");
     }
@@ -72,10 +72,11 @@ fn print_versions(versions: &Versions) {
         let until = after.next().map(|next| format!(" until {}", moment(next))).unwrap_or_default();
         let decides = if versions.is_single() { " every event".to_owned() } else { from + &until };
         println!(
-            "ok    programme {}: version {}, {} rules for {} event types, {} tiers; {} decides{decides}",
+            "ok    programme {}: version {}, {} rules and {} campaigns for {} event types, {} tiers; {} decides{decides}",
             programme.name,
             programme.version,
             programme.rules.len(),
+            programme.campaigns.len(),
             programme.by_type.len(),
             programme.tiers.as_ref().map_or(0, |tiers| tiers.levels.len()),
             programme.file,

@@ -23,8 +23,8 @@ use super::setup::{CLOCK_EVERY, Connections, Stores, retention};
 use super::summary::{Summary, processed};
 use crate::explain::Explainer;
 use crate::http::HttpState;
+use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
-use crate::lane::{LaneSettings, Outputs};
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
@@ -32,7 +32,7 @@ use crate::programme::{Programme, Versions};
 use crate::store::StoreSettings;
 use crate::store::memory::MemoryStore;
 use crate::traffic::{ShopTopic, TrafficSettings};
-use crate::types::{Buckets, TopicName};
+use crate::types::{Buckets, Outputs, TopicName};
 use crate::worker::Worker;
 
 /// What `accrual demo` is told.

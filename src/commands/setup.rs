@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use crate::account::Retention;
 use crate::config::{self, Config, Override};
 use crate::explain::Explainer;
+use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
-use crate::lane::{LaneSettings, Outputs};
 use crate::log::LogError;
 use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaLog, KafkaSettings, WantedTopic};
 use crate::programme::current::Current;
@@ -100,13 +100,7 @@ impl Setup {
         LaneSettings {
             versions: self.versions.clone(),
             current: self.current.clone(),
-            outputs: Outputs {
-                awards: outputs.awards.clone(),
-                tier_changes: outputs.tier_changes.clone(),
-                accounts: outputs.accounts.clone(),
-                dead_letters: outputs.dead_letters.clone(),
-                internal: outputs.internal.clone(),
-            },
+            outputs: outputs.clone(),
             buckets: *buckets,
             retention: retention(&self.versions, self.config.history, self.config.dedupe.window),
             max_events: batch.max_events,
@@ -142,17 +136,15 @@ impl Setup {
         self.config.inputs.iter().flat_map(|input| &input.topics)
     }
 
+    /// The topics that are written to.
+    pub fn output_topics(&self) -> Vec<WantedTopic> {
+        self.config.outputs.all().map(|(setting, name)| wanted(name, setting == "accounts")).into()
+    }
+
     /// The topics that must be there: outputs, and inputs so that their absence is named too.
     pub fn wanted_topics(&self) -> Vec<WantedTopic> {
-        let wanted = |name: &TopicName, compacted| WantedTopic {
-            name: name.clone(),
-            compacted,
-            // Enough for several lanes and workers, where the broker's own default is often one.
-            partitions: Some(8),
-            config: std::collections::BTreeMap::new(),
-        };
-        let outputs = self.config.outputs.all().map(|(setting, name)| wanted(name, setting == "accounts"));
-        outputs.into_iter().chain(self.inputs().map(|name| wanted(name, false))).collect()
+        let inputs = self.inputs().map(|name| wanted(name, false));
+        self.output_topics().into_iter().chain(inputs).collect()
     }
 
     /// What every store of this worker is set up with.
@@ -217,6 +209,16 @@ impl Setup {
             "days and months that limits and tiers have counted would begin at another hour",
         );
         if differences.is_empty() { Ok(()) } else { Err(StoreError::Broken(differences.join("; "))) }
+    }
+}
+
+fn wanted(name: &TopicName, compacted: bool) -> WantedTopic {
+    WantedTopic {
+        name: name.clone(),
+        compacted,
+        // Enough for several lanes and workers, where the broker's own default is often one.
+        partitions: Some(8),
+        config: std::collections::BTreeMap::new(),
     }
 }
 

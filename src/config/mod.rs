@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::types::{Buckets, TopicName};
+use crate::types::{Buckets, Outputs, TopicName};
 use crate::yaml::{self, Collector, Node, Problems, Value, shown};
 
 pub use overlay::Override;
@@ -130,34 +130,6 @@ pub struct Kafka {
 pub struct Input {
     /// The topics; at least one, and none twice over all inputs.
     pub topics: Vec<TopicName>,
-}
-
-/// The topics that results go to; all different, and none of them an input.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outputs {
-    /// The ledger: one record an entry.
-    pub awards: TopicName,
-    /// Changes of tier.
-    pub tier_changes: TopicName,
-    /// The account after its latest change; compacted.
-    pub accounts: TopicName,
-    /// What could not be read, byte for byte, and why.
-    pub dead_letters: TopicName,
-    /// Timers, referrals and whatever else the worker tells itself.
-    pub internal: TopicName,
-}
-
-impl Outputs {
-    /// Every output with the name of its setting.
-    pub fn all(&self) -> [(&'static str, &TopicName); 5] {
-        [
-            ("awards", &self.awards),
-            ("tier_changes", &self.tier_changes),
-            ("accounts", &self.accounts),
-            ("dead_letters", &self.dead_letters),
-            ("internal", &self.internal),
-        ]
-    }
 }
 
 /// The HTTP server.

@@ -1,8 +1,7 @@
 //! The topics that the worker reads and writes, and that no two of them are the same.
 
-use super::Outputs;
 use super::read::required;
-use crate::types::TopicName;
+use crate::types::{Outputs, TopicName};
 use crate::yaml::{Map, Place, Value, shown};
 
 /// Inputs, each a list of topics, and outputs.

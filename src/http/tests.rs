@@ -10,9 +10,9 @@ use super::*;
 use crate::account::{Account, HistoryEntry, Retention};
 use crate::entry::{EntryKind, Origin};
 use crate::explain::Explainer;
+use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
 use crate::lane::status::LaneStatus;
-use crate::lane::{LaneSettings, Outputs};
 use crate::log::{Archive, KeyQuery, LogError, Record};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
@@ -22,7 +22,9 @@ use crate::store::{
     AccountWrite, Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest,
     LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings, event_key,
 };
-use crate::types::{Bucket, Buckets, CampaignId, Coordinates, EventId, MemberId, Points, TopicPartition};
+use crate::types::{
+    Bucket, Buckets, CampaignId, Coordinates, EventId, MemberId, Outputs, Points, TopicPartition,
+};
 
 const BUCKETS: Buckets = Buckets(8);
 

@@ -38,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::programme::Versions;
 use crate::programme::current::Current;
 use crate::store::{OutboxKey, Store, StoreError};
-use crate::types::{Bucket, Buckets, MemberId, TopicName, TopicPartition};
+use crate::types::{Bucket, Buckets, MemberId, Outputs, TopicPartition};
 
 use budgets::{LeaseTimes, Leases};
 use positions::Positions;
@@ -74,21 +74,6 @@ pub struct LaneSettings {
     /// Waits between two tries inside a transaction, where the group cannot be polled. A function, so
     /// that the simulation need not wait.
     pub sleep: fn(Duration),
-}
-
-/// Topics that results go to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outputs {
-    /// The ledger.
-    pub awards: TopicName,
-    /// Tier changes.
-    pub tier_changes: TopicName,
-    /// Snapshots, compacted.
-    pub accounts: TopicName,
-    /// Records that cannot be counted.
-    pub dead_letters: TopicName,
-    /// What accrual tells itself; an input, too.
-    pub internal: TopicName,
 }
 
 /// Why a lane ends without being told to.

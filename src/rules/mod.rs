@@ -225,28 +225,7 @@ fn decide(
             }
         }
     }
-    // What waited for this order is none of its own pay, which campaigns multiply.
-    let mut beside = Points::ZERO;
-    let waited = referral::waited(account, event).iter().filter_map(|id| programme.rule(id));
-    let (to_refer, to_pay): (Vec<&Rule>, Vec<&Rule>) = waited.partition(|rule| rule.to == Payee::Referrer);
-    refers.extend(to_refer.into_iter().map(|rule| rule.id.clone()));
-    let rewards =
-        to_pay.into_iter().map(|rule| (rule, None)).chain(referral::rewards(programme, account, event));
-    for (rule, why) in rewards {
-        let origin = Origin::Rule(rule.id.clone());
-        let paid = match rule.earn {
-            Earn::Nothing => earn::Paid { points: Points::ZERO, of: None },
-            Earn::Fixed(points) => earn::Paid { points, of: None },
-            Earn::PerAmount { .. } => continue, // the programme's reader does not let it through
-        };
-        if let Some(why) = why {
-            draft.decline_rule(rule, &origin, &paid, why);
-            continue;
-        }
-        let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
-        draft.pay_rule(rule, &origin, &paid, &cut)?;
-        beside = beside.plus(cut.paid)?;
-    }
+    let beside = pay_beside(&mut draft, programme, account, event, &day, retention, &mut refers)?;
     if let Some((level, more)) = tier::bonus(programme, account, base.plus(beside)?)? {
         let entry = draft.entry(
             EntryKind::Earned,
@@ -268,6 +247,40 @@ fn decide(
     let (entries, noted) = draft.with_note(note(event, waits));
     let referral = referral::refer(account, event, refers);
     Ok(Decided { entries, noted, unsure, once, draws, referral })
+}
+
+/// Pays what waited for this event, or what a referrer is told to be paid: none of the event's own pay, which campaigns
+/// multiply.
+fn pay_beside(
+    draft: &mut Draft,
+    programme: &Programme,
+    account: &Account,
+    event: &Event,
+    day: &Day,
+    retention: &Retention,
+    refers: &mut Vec<RuleId>,
+) -> Result<Points, PointsOverflow> {
+    let waited = referral::waited(account, event).iter().filter_map(|id| programme.rule(id));
+    let (to_refer, to_pay): (Vec<&Rule>, Vec<&Rule>) = waited.partition(|rule| rule.to == Payee::Referrer);
+    refers.extend(to_refer.into_iter().map(|rule| rule.id.clone()));
+    let told = referral::rewards(programme, account, event);
+    let mut beside = Points::ZERO;
+    for (rule, why) in to_pay.into_iter().map(|rule| (rule, None)).chain(told) {
+        let origin = Origin::Rule(rule.id.clone());
+        let paid = match rule.earn {
+            Earn::Nothing => earn::Paid { points: Points::ZERO, of: None },
+            Earn::Fixed(points) => earn::Paid { points, of: None },
+            Earn::PerAmount { .. } => continue, // the programme's reader does not let it through
+        };
+        if let Some(why) = why {
+            draft.decline_rule(rule, &origin, &paid, why);
+            continue;
+        }
+        let cut = limit::cut(&rule.limits, &origin, account, day, paid.points, retention);
+        draft.pay_rule(rule, &origin, &paid, &cut)?;
+        beside = beside.plus(cut.paid)?;
+    }
+    Ok(beside)
 }
 
 /// What the conditions of later events may ask of this one.

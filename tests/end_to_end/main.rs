@@ -690,4 +690,11 @@ fn missing_topics_are_named_unless_they_may_be_created() {
     let found = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(0), "{found}");
     assert!(found.contains("is compacted"), "{found}");
+    for name in [shop.input(), format!("{}.internal", shop.name)] {
+        assert_eq!(
+            found.matches(&format!("topic {name}:")).count(),
+            1,
+            "each topic is looked at once:\n{found}"
+        );
+    }
 }

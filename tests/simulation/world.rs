@@ -10,7 +10,7 @@ use std::time::Duration;
 use accrual::account::Retention;
 use accrual::lane::budgets::LeaseTimes;
 use accrual::lane::status::LaneStatus;
-use accrual::lane::{Lane, LaneError, LaneSettings, Outputs};
+use accrual::lane::{Lane, LaneError, LaneSettings};
 use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
@@ -18,7 +18,7 @@ use accrual::programme::current::Current;
 use accrual::programme::{ProgrammeText, Versions};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{Store, StoreError, StoreSettings};
-use accrual::types::{Buckets, TopicName, TopicPartition};
+use accrual::types::{Buckets, Outputs, TopicName, TopicPartition};
 
 use super::faulty::{Action, Ending, FaultyLog, FaultyStore, Gate, Signal};
 use super::rng::Rng;

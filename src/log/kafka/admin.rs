@@ -143,12 +143,16 @@ pub fn check(settings: &KafkaSettings, wanted: &[WantedTopic]) -> Vec<Check> {
     let mut inputs = Vec::new();
     for topic in settings.topics.iter().filter(|topic| !topic.starts_with('^')) {
         let topic = TopicName::from(topic.as_str());
+        // The internal topic is read and written; it is looked at as an output.
+        let is_output = wanted.iter().any(|wanted| wanted.name == topic);
         let found = cluster.partitions(&topic);
         if let Ok(Some(partitions)) = found {
             inputs
                 .extend((0..partitions).map(|partition| TopicPartition { topic: topic.clone(), partition }));
         }
-        add(format!("input topic {topic}"), exists(found, "create it, or correct `inputs`"));
+        if !is_output {
+            add(format!("input topic {topic}"), exists(found, "create it, or correct `inputs`"));
+        }
     }
     for topic in wanted {
         let found = cluster.partitions(&topic.name);
