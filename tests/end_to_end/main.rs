@@ -345,13 +345,20 @@ redemption: {rewards: [{id: ten-off, kind: coupon, points: 900, worth: 10.00}]}\
         .replace("member.signed_in", "member.registered")
         .replace(r#""data":{"#, &format!(r#""data":{{"birthday":"{birthday}","#));
     shop.produce_keyed(&[("k".to_owned(), registered)]);
-    for _ in 0..2 {
-        let (one, other) = (shop.start(&[]), shop.start(&[]));
-        one.wait_until_ready();
-        other.wait_until_ready();
+    let paid = r#"accrual_points_total{by="rule",kind="earned",rule="gift"} 200"#;
+    for round in 0..2 {
+        let workers = [shop.start(&[]), shop.start(&[])];
+        workers.iter().for_each(worker::Worker::wait_until_ready);
+        let deadline = std::time::Instant::now() + broker::PATIENCE;
+        while round == 0 && !workers.iter().any(|worker| worker.get("/metrics").1.contains(paid)) {
+            assert!(std::time::Instant::now() < deadline, "nobody gives the gift");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         // Longer than the clock takes to look again.
-        std::thread::sleep(Duration::from_secs(8));
-        assert_eq!((one.terminate(), other.terminate()), (Exit::Code(0), Exit::Code(0)));
+        std::thread::sleep(Duration::from_secs(7));
+        for worker in workers {
+            assert_eq!(worker.terminate(), Exit::Code(0));
+        }
     }
     let awards = shop.awards();
     let gifts: Vec<&Value> = awards.iter().filter(|award| award["data"]["rule"] == "gift").collect();
