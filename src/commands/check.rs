@@ -27,12 +27,8 @@ pub struct CheckArgs {
 /// # Errors
 /// Where the store's address cannot be used.
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings, Timestamp::now()) {
-        Ok(setup) => setup,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Ok(ExitCode::from(2));
-        }
+    let Some(setup) = Setup::load_or_say(&args.settings, Timestamp::now()) else {
+        return Ok(ExitCode::from(2));
     };
     if let Some(warnings) = &setup.warnings {
         if args.deny_warnings {

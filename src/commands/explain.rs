@@ -36,12 +36,8 @@ pub struct ExplainArgs {
 /// # Errors
 /// Where the store or Kafka does not answer.
 pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings, jiff::Timestamp::now()) {
-        Ok(setup) => setup,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Ok(ExitCode::from(2));
-        }
+    let Some(setup) = Setup::load_or_say(&args.settings, jiff::Timestamp::now()) else {
+        return Ok(ExitCode::from(2));
     };
     if setup.config.store.url().is_none() {
         bail!(

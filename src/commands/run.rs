@@ -37,12 +37,8 @@ const IDLE_FOR: Duration = Duration::from_millis(1_500);
 /// # Errors
 /// Where it cannot start, or ends without being told to.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let setup = match Setup::load(&args.settings, Timestamp::now()) {
-        Ok(setup) => setup,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Ok(ExitCode::from(2));
-        }
+    let Some(setup) = Setup::load_or_say(&args.settings, Timestamp::now()) else {
+        return Ok(ExitCode::from(2));
     };
     let Config { lanes, http, shutdown, .. } = &setup.config;
     let metrics = Metrics::new(&setup.versions).context("declaring the metrics")?;

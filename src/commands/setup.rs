@@ -94,6 +94,11 @@ impl Setup {
         Ok(Self { config, versions, warnings, current })
     }
 
+    /// Reads settings and programme for a command, or says all that is wrong with them; the command then ends with 2.
+    pub fn load_or_say(args: &SettingsArgs, now: Timestamp) -> Option<Self> {
+        Self::load(args, now).inspect_err(|problems| eprintln!("{problems}")).ok()
+    }
+
     /// What the lanes share.
     pub fn lane_settings(&self) -> LaneSettings {
         let Config { outputs, batch, buckets, cache, lanes, limits, .. } = &self.config;

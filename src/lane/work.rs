@@ -49,6 +49,8 @@ struct Held {
     stored: u64,
     /// What to publish as the account's snapshot, if it is to be published.
     snapshot: Option<Snapshot>,
+    /// Whether an event said something that the next moment depends on at which something falls due.
+    due_moves: bool,
 }
 
 #[derive(Debug)]
@@ -190,7 +192,10 @@ impl BucketWork {
             if let (Verdict::Applied { .. } | Verdict::Again(_), Some(held)) =
                 (verdict, self.accounts.get_mut(&event.member))
             {
-                held.show(&event.time_text, matches!(verdict, Verdict::Again(_)));
+                let again = matches!(verdict, Verdict::Again(_));
+                held.show(&event.time_text, again);
+                // What is published again was written with its moment.
+                held.due_moves |= !again && (event.profile.is_some() || event.internal.is_some());
             }
             let Verdict::Applied { rendered, once, .. } = verdict else { continue };
             let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint };
@@ -204,9 +209,11 @@ impl BucketWork {
                 outbox::push(blob, record.at.offset, *channel, member, payload);
             }
         }
-        let due = self.due(batch, zone);
-        let mut accounts = Vec::new();
+        let (mut accounts, mut due) = (Vec::new(), Vec::new());
         for (member, held) in &mut self.accounts {
+            if let (true, Some(account)) = (held.due_moves, &held.account) {
+                due.push(DueAt { member: member.clone(), at: clock::next(zone, account) });
+            }
             let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
             let json = account.to_json();
             if account.version == held.stored {
@@ -230,24 +237,6 @@ impl BucketWork {
             grants: self.grants.clone(),
             due,
         })
-    }
-
-    /// When something falls due next for members of whom events said something that it depends on.
-    fn due(&self, batch: &[Delivered], zone: &TimeZone) -> Vec<DueAt> {
-        let mut due: Vec<DueAt> = Vec::new();
-        for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
-            let Some((event, _)) = event(batch, at) else { continue };
-            let moves = event.profile.is_some() || event.internal.is_some();
-            if !moves || !matches!(verdict, Verdict::Applied { .. }) {
-                continue;
-            }
-            let account = self.accounts.get(&event.member).and_then(|held| held.account.as_ref());
-            let Some(account) = account.filter(|_| due.iter().all(|due| due.member != event.member)) else {
-                continue;
-            };
-            due.push(DueAt { member: event.member.clone(), at: clock::next(zone, account) });
-        }
-        due
     }
 }
 
@@ -288,7 +277,7 @@ impl BucketWork {
 
 impl Held {
     fn stored(account: Account) -> Self {
-        Self { stored: account.version, account: Some(account), snapshot: None }
+        Self { stored: account.version, account: Some(account), snapshot: None, due_moves: false }
     }
 
     /// Has the account's snapshot published, if it changed or `again` what changed it is published.
