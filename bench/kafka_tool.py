@@ -3,6 +3,7 @@
 kafka_tool.py topics BOOTSTRAP NAME:PARTITIONS[:compact]…   makes topics; the broker stamps their records
 kafka_tool.py count BOOTSTRAP TOPIC          committed records, and when the broker got the last of them
 kafka_tool.py latency BOOTSTRAP TOPIC EVENTS WARMUP_S   until so many are read: now - event time, in ms
+kafka_tool.py due BOOTSTRAP TOPIC LOTS INSTANT      the same before an instant and while so many lots expire from it on
 kafka_tool.py versions                       of the clients, as JSON
 
 Prints JSON. Needs bench/requirements.txt.
@@ -79,9 +80,38 @@ def latency(bootstrap, topic, events, warmup):
                 millis.append((now - event_time(message.value(), seconds)) * 1000)
         if clock - idle > PATIENCE_S:
             sys.exit(f"{read} of {events} awards came, and then none for {PATIENCE_S} s")
+    print(json.dumps(shares(millis)))
+
+
+def shares(millis):
     ordered = sorted(millis)
     at = lambda share: round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1) if ordered else None
-    print(json.dumps({"measured": len(ordered), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999)}))
+    return {"measured": len(ordered), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999)}
+
+
+def due(bootstrap, topic, lots, instant):
+    """Latency of live awards before the instant at which so many lots expire, and while they do."""
+    consumer, _ = reader(bootstrap, topic)
+    instant, seconds, before, meanwhile = float(instant), {}, array("d"), array("d")
+    expired, last, idle = 0, 0.0, time.monotonic()
+    while True:
+        batch = consumer.consume(1000, 0.01)
+        now = time.time()
+        for message in batch:
+            if message.error():
+                continue
+            idle, award = time.monotonic(), message.value()
+            if b'"points.expired"' in award:
+                expired, last = expired + 1, now
+            elif b'"points.earned"' in award and now - (at := event_time(award, seconds)) < 3600:
+                if at >= instant and expired < int(lots):
+                    meanwhile.append((now - at) * 1000)
+                elif instant - 20 <= at < instant:
+                    before.append((now - at) * 1000)
+        if time.monotonic() - idle > (PATIENCE_S if expired < int(lots) else 3):
+            break
+    print(json.dumps({"expired": expired, "expired in s": last - instant,
+                      "before": shares(before), "while": shares(meanwhile)}))
 
 
 def event_time(award, seconds):
@@ -100,4 +130,4 @@ def versions():
 
 
 if __name__ == "__main__":
-    {"topics": topics, "count": count, "latency": latency, "versions": versions}[sys.argv[1]](*sys.argv[2:])
+    {"topics": topics, "count": count, "latency": latency, "due": due, "versions": versions}[sys.argv[1]](*sys.argv[2:])

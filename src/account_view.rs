@@ -2,17 +2,15 @@
 //!
 //! [`AccountView::of`] is pure: "today", which limits and rolling measures depend on, is passed in.
 
-use std::cmp::Ordering;
-
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::{Account, HistoryEntry, HistoryLine, Lot, period_index};
-use crate::entry::{Origin, Why};
+use crate::account::{Account, HistoryEntry, HistoryLine, Lot, Retention, period_index};
+use crate::entry::{Act, Origin, Why};
 use crate::programme::{Level, Limit, Measure, Most, Period, Programme, Tiers, Window};
-use crate::rules::tier;
+use crate::rules::{due, tier};
 use crate::store::{LoadBucket, Store, StoreError};
 use crate::types::{Buckets, CampaignId, EventId, EventType, MemberId, Points, RewardId, RuleId, TierId};
 
@@ -32,7 +30,7 @@ pub struct AccountView {
     pub pending: Points,
     /// The member's level; null where the programme has none.
     pub tier: Option<TierView>,
-    /// Points by when they expire, the first to expire first.
+    /// Points by when they expire, the first to expire first; then held ones by when they are released.
     pub lots: Vec<LotView>,
     /// What the programme's limits leave in the period that is now.
     pub limits: Vec<LimitView>,
@@ -49,6 +47,9 @@ pub struct TierView {
     /// When it was reached (RFC 3339); null for the level that every member begins with.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
+    /// Until when it is kept (RFC 3339), whatever is measured; null where it is not reviewed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub kept_until: Option<Timestamp>,
     /// What it gives beside points.
     pub benefits: Vec<String>,
     /// What counts toward levels.
@@ -89,6 +90,10 @@ pub struct LotView {
     /// When they expire (RFC 3339); null where they never do.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
+    /// Until when they are held (RFC 3339); absent where they can be spent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub held_until: Option<Timestamp>,
 }
 
 /// What a limit of a rule or a campaign leaves until its period ends: times or points, as it counts.
@@ -119,7 +124,7 @@ pub struct EntryView {
     /// When what it is for happened (RFC 3339).
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// `points.earned`, `points.declined` or `reward.granted`, as published.
+    /// `points.earned`, `points.declined`, `points.redeemed` and so on, as published.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: EventType,
@@ -146,6 +151,13 @@ pub struct EntryView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub campaign: Option<CampaignId>,
+    /// The reward that the member asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub redemption: Option<RewardId>,
+    /// What else moved points: `release`, `expiry`, `refund`, `adjustment`, `transfer`, `merge` or `closing`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub act: Option<Act>,
     /// The reward that was given, or that was not, for a declined entry.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
@@ -185,12 +197,14 @@ pub fn find(
 }
 
 impl AccountView {
-    /// The account as it stands at `now`.
+    /// The account as it stands at `now`: what has fallen due by then is applied, whether the clock has come to it or not.
     pub fn of(programme: &Programme, account: &Account, now: Timestamp) -> Self {
         let today = programme.zone.to_datetime(now).date();
-        let mut lots: Vec<LotView> =
-            account.lots.iter().filter(|lot| lot.points != Points::ZERO).map(LotView::of).collect();
-        lots.sort_by(first_to_expire);
+        // The history shows what was written; an entry that the clock has still to write is not in it.
+        let keeps = Retention { history: usize::MAX, months: programme.kept_months(), days: u16::MAX };
+        let account =
+            &Account { history: account.history.clone(), ..due::as_of(programme, account, &keeps, now) };
+        let lots = account.lots.iter().chain(account.held.iter()).map(LotView::of).collect();
         let of_rules = programme.rules.iter().map(|rule| (Origin::Rule(rule.id.clone()), &rule.limits));
         let of_campaigns = programme
             .campaigns
@@ -204,7 +218,7 @@ impl AccountView {
             version: account.version,
             available: account.available,
             pending: account.pending,
-            tier: programme.tiers.as_ref().and_then(|tiers| TierView::of(tiers, account, today)),
+            tier: programme.tiers.as_ref().and_then(|tiers| TierView::of(programme, tiers, account, today)),
             lots,
             limits: limits.collect(),
             history: account
@@ -219,7 +233,7 @@ impl AccountView {
 }
 
 impl TierView {
-    fn of(tiers: &Tiers, account: &Account, today: Date) -> Option<Self> {
+    fn of(programme: &Programme, tiers: &Tiers, account: &Account, today: Date) -> Option<Self> {
         let at = tier::current(tiers, account);
         let level = tiers.levels.get(at)?;
         let measured = tier::measure_in(tiers, account, period_index(Period::Month, today));
@@ -234,6 +248,7 @@ impl TierView {
         Some(Self {
             id: level.id.clone(),
             since: held.map(|held| moment(held.since)),
+            kept_until: held.and_then(|_| tier::review(programme, account)).map(|review| moment(review.at)),
             benefits: level.benefits.clone(),
             measured: MeasureView { measure: tiers.measure, amount: measured, window },
             next,
@@ -249,7 +264,7 @@ impl NextView {
 
 impl LotView {
     fn of(lot: &Lot) -> Self {
-        Self { points: lot.points, expires_at: lot.expires.map(moment) }
+        Self { points: lot.points, expires_at: lot.expires.map(moment), held_until: lot.release.map(moment) }
     }
 }
 
@@ -267,7 +282,7 @@ impl LimitView {
 
 impl EntryView {
     fn of(entry: &HistoryEntry) -> Self {
-        let By { rule, streak_of, tier, campaign } = By::of(&entry.by);
+        let By { rule, streak_of, tier, campaign, redemption, act } = By::of(&entry.by);
         let (source, id) = entry.event.split_once(' ').unwrap_or(("", &entry.event));
         Self {
             time: moment(entry.at),
@@ -278,6 +293,8 @@ impl EntryView {
             streak_of,
             tier,
             campaign,
+            redemption,
+            act,
             reward: entry.reward.clone(),
             reason: entry.why,
             event: EventId { source: source.into(), id: id.into() },
@@ -292,6 +309,8 @@ pub(crate) struct By {
     pub(crate) streak_of: Option<RuleId>,
     pub(crate) tier: Option<TierId>,
     pub(crate) campaign: Option<CampaignId>,
+    pub(crate) redemption: Option<RewardId>,
+    pub(crate) act: Option<Act>,
 }
 
 impl By {
@@ -301,17 +320,9 @@ impl By {
             Origin::Streak(rule) => Self { streak_of: Some(rule), ..Self::default() },
             Origin::Tier(tier) => Self { tier: Some(tier), ..Self::default() },
             Origin::Campaign(campaign) => Self { campaign: Some(campaign), ..Self::default() },
+            Origin::Redemption(reward) => Self { redemption: Some(reward), ..Self::default() },
+            Origin::Act(act) => Self { act: Some(act), ..Self::default() },
         }
-    }
-}
-
-/// The lots that expire first come first, those that never do last.
-fn first_to_expire(left: &LotView, right: &LotView) -> Ordering {
-    match (left.expires_at, right.expires_at) {
-        (Some(left), Some(right)) => left.cmp(&right),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => Ordering::Equal,
     }
 }
 

@@ -10,8 +10,10 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::account::{Account, Retention};
-use crate::entry::{Change, Entry, EntryKind, Note, Noted, Origin, Renderer, TierChange, Why};
+use crate::account::{Account, Lot, Retention};
+use crate::entry::{
+    About, Change, Entry, EntryKind, More, Note, Noted, Origin, Renderer, TierChange, TierWhy, Why,
+};
 use crate::programme::Period;
 use crate::programme::reward::Reward;
 use crate::types::{EventId, EventType, MemberId, Points, PointsOverflow, TierId};
@@ -71,6 +73,12 @@ struct EntryData {
     #[serde(default)]
     counts: Vec<Period>,
     noted: Option<Note>,
+    expires_at: Option<Timestamp>,
+    held_until: Option<Timestamp>,
+    #[serde(default)]
+    lots: Vec<Lot>,
+    #[serde(flatten)]
+    about: About,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +94,8 @@ struct TierData {
     #[serde(default)]
     benefits: Vec<String>,
     measure: Points,
+    reason: TierWhy,
+    until: Option<Timestamp>,
 }
 
 /// What all of them say.
@@ -125,11 +135,14 @@ impl Published {
         let change = match &*envelope.kind {
             "member.noted" => {
                 let NotedData { noted, day } = json(data)?;
-                Change::Noted(Noted { note: noted, at, day })
+                let renderer = Renderer::new(&programme.name);
+                let index = index_of(&envelope.id, |index| renderer.noted_id(&id, index))?;
+                Change::Noted(Noted { note: noted, index, at, day })
             }
-            "tier.changed" => {
-                let TierData { from, to, benefits, measure } = json(data)?;
-                Change::Tier(TierChange { from, to, benefits, measure, at })
+            "tier.changed" | "tier.kept" | "tier.review-due" => {
+                let TierData { from, to, benefits, measure, reason, until } = json(data)?;
+                let until = until.map(Timestamp::as_second);
+                Change::Tier(TierChange { from, to, benefits, measure, why: reason, until, at })
             }
             kind => {
                 let known = EntryKind::ALL.into_iter().find(|known| known.event_type() == kind);
@@ -147,9 +160,14 @@ impl Published {
                     day,
                     counts,
                     noted,
+                    expires_at,
+                    held_until,
+                    lots,
+                    about,
                 } = data;
+                let has_more = !lots.is_empty() || about != About::default();
                 let renderer = Renderer::new(&programme.name);
-                let index = index_of(&renderer, &id, &by, &envelope.id)?;
+                let index = index_of(&envelope.id, |index| renderer.entry_id(&id, &by, index))?;
                 Change::Entry(Entry {
                     kind,
                     points,
@@ -165,6 +183,9 @@ impl Published {
                     at,
                     day,
                     counts,
+                    expires: expires_at.map(Timestamp::as_second),
+                    release: held_until.map(Timestamp::as_second),
+                    more: has_more.then(|| Box::new(More { lots, about })),
                     event: id.to_string().into(),
                 })
             }
@@ -188,10 +209,10 @@ fn json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Unreadable> {
 
 /// The index that an entry's id was made with, which is not published by itself. An entry whose event or origin was
 /// altered has none.
-fn index_of(renderer: &Renderer, event: &EventId, by: &Origin, id: &str) -> Result<u32, Unreadable> {
+fn index_of(id: &str, made: impl Fn(u32) -> uuid::Uuid) -> Result<u32, Unreadable> {
     let mut text = uuid::Uuid::encode_buffer();
-    let mut made = |index| renderer.entry_id(event, by, index).hyphenated().encode_lower(&mut text) == id;
-    let found = (0..MOST_ENTRIES).find(|index| made(*index));
+    let mut is_it = |index| made(index).hyphenated().encode_lower(&mut text) == id;
+    let found = (0..MOST_ENTRIES).find(|index| is_it(*index));
     found.ok_or_else(|| Unreadable(format!("id {id} is not that of its event and what paid")))
 }
 

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod programme;
+pub mod record;
 pub mod rules;
 pub mod scenario;
 pub mod schema;

@@ -38,6 +38,7 @@ fn pure_modules_know_nothing_of_the_outside() {
         "src/scenario",
         "src/account",
         "src/entry.rs",
+        "src/record.rs",
         "src/ledger.rs",
         "src/explain/again.rs",
         "src/explain/page.rs",

@@ -95,7 +95,11 @@ impl Shop {
         };
         let broker = MemoryBroker::new(&[(input().topic, 1), ("internal".into(), 1)]);
         let window = Duration::from_hours(30 * 24);
-        let store = MemoryStore::new(StoreSettings { buckets: buckets.0, dedupe_window: window });
+        let store = MemoryStore::new(StoreSettings {
+            buckets: buckets.0,
+            dedupe_window: window,
+            refunds_window: window,
+        });
         let log = broker.connect("lane");
         let metrics = Metrics::new(&settings.versions).unwrap();
         let status = Arc::new(LaneStatus::new("0"));

@@ -62,6 +62,39 @@ impl Activity {
         });
     }
 
+    /// A part of an order of this day was refunded, or all of it: then it does not count as one any more.
+    pub fn refund(&mut self, amount: Decimal, whole: bool, day: Date) {
+        let orders = u32::from(whole);
+        self.orders = self.orders.saturating_sub(orders.into());
+        self.spend = self.spend.saturating_sub(amount);
+        let number = period_index(Period::Month, day);
+        if let Ok(at) = self.months.binary_search_by_key(&number, |month| month.0)
+            && let Some(month) = self.months.get_mut(at)
+        {
+            month.1 = month.1.saturating_sub(orders);
+            month.2 = month.2.saturating_sub(amount);
+        }
+    }
+
+    /// The sums alone, without when anything was done.
+    pub fn without_days(&self) -> Self {
+        Self { orders: self.orders, spend: self.spend, ..Self::default() }
+    }
+
+    /// Adds what another member did who is the same person.
+    pub fn absorb(&mut self, other: &Self, kept: u16) {
+        self.orders = self.orders.saturating_add(other.orders);
+        self.spend = self.spend.saturating_add(other.spend);
+        self.last_order = self.last_order.max(other.last_order);
+        for theirs in &other.months {
+            self.in_month_number(theirs.0, kept, |month| {
+                month.1 = month.1.saturating_add(theirs.1);
+                month.2 = month.2.saturating_add(theirs.2);
+                month.3 = month.3.saturating_add(theirs.3);
+            });
+        }
+    }
+
     /// Counts a sign-in.
     pub fn sign_in(&mut self, day: Date, kept: u16) {
         self.in_month(day, kept, |month| month.3 = month.3.saturating_add(1));
@@ -74,7 +107,10 @@ impl Activity {
     }
 
     fn in_month(&mut self, day: Date, kept: u16, count: impl FnOnce(&mut ActiveMonth)) {
-        let number = period_index(Period::Month, day);
+        self.in_month_number(period_index(Period::Month, day), kept, count);
+    }
+
+    fn in_month_number(&mut self, number: i32, kept: u16, count: impl FnOnce(&mut ActiveMonth)) {
         let at = match self.months.binary_search_by_key(&number, |month| month.0) {
             Ok(at) => at,
             Err(at) => {

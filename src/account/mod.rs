@@ -4,8 +4,10 @@
 //! account must know (balances, what limits have counted, what tiers measure) comes from entries.
 
 mod activity;
+mod lots;
 mod profile;
 mod streak;
+mod waiting;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,12 +18,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::entry::{Change, Entry, EntryKind, Note, Origin, Why};
+use crate::entry::{Absorbed, Change, Entry, EntryKind, Note, Origin, TierChange, TierWhy, Why};
 use crate::programme::Period;
 use crate::types::{MemberId, Points, PointsOverflow, RewardId, RuleId, TierId};
 pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
+pub use lots::{Lot, Lots, MOST_LOTS};
 pub use profile::{Attributes, Celebrated, Profile, ProfileUpdate};
 pub use streak::{Run, Streak};
+pub use waiting::{MOST_WAITING, WaitingRefund};
 
 /// A member's points, tier and what decisions need to remember. As JSON it starts with
 /// `{"v":<version>,`, so that a version can be compared without parsing.
@@ -40,9 +44,20 @@ pub struct Account {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "Tier")]
     pub tier: Option<Tier>,
-    /// Points by when they expire. Points that behave alike are one lot.
+    /// Spendable points by when they expire. Points that behave alike are one lot. Together they are `available`, or
+    /// nothing where that is below zero.
+    #[serde(skip_serializing_if = "Lots::is_empty", default)]
+    pub lots: Lots,
+    /// Held points by when they are released. Together they are `pending`.
+    #[serde(skip_serializing_if = "Lots::is_empty", default)]
+    pub held: Lots,
+    /// Refunds that wait for their order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub lots: Vec<Lot>,
+    pub waiting: Vec<WaitingRefund>,
+    /// Whether it is closed, and why: nothing is earned or spent any more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Closed")]
+    pub closed: Option<Closed>,
     /// What the tiers measure.
     #[serde(default)]
     pub earned: Earned,
@@ -73,17 +88,29 @@ pub struct Tier {
     pub id: TierId,
     /// When it was reached, in seconds since 1970.
     pub since: i64,
-}
-
-/// Points that are released together and expire together.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Lot {
-    /// How many are left.
-    pub points: Points,
-    /// When they expire, in seconds since 1970; never where absent.
+    /// The level before, which a refund of what it rests on leads back to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "TierId")]
+    pub before: Option<TierId>,
+    /// Until when it is kept, in seconds since 1970: then, or some grace after that, it is looked at. Absent where no
+    /// review was known when it was reached.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "i64")]
-    pub expires: Option<i64>,
+    pub until: Option<i64>,
+    /// The review that the member was told of, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "i64")]
+    pub noticed: Option<i64>,
+}
+
+/// Why an account is closed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// The member left.
+    Left {},
+    /// It was merged into this member's.
+    Into(MemberId),
 }
 
 /// Points earned, as tiers measure them.
@@ -191,7 +218,10 @@ impl Account {
             available: Points::ZERO,
             pending: Points::ZERO,
             tier: None,
-            lots: Vec::new(),
+            lots: Lots::default(),
+            held: Lots::default(),
+            waiting: Vec::new(),
+            closed: None,
             earned: Earned::default(),
             used: BTreeMap::new(),
             streaks: BTreeMap::new(),
@@ -219,13 +249,15 @@ impl Account {
         json
     }
 
-    /// Whether these points can be added without leaving the range of points.
+    /// Whether these points can be added, or taken where they are below zero, without leaving the range of points.
     ///
     /// # Errors
     /// Where a balance or a measure would overflow.
-    pub fn can_take(&self, earned: Points) -> Result<(), PointsOverflow> {
-        self.available.plus(earned)?;
-        self.earned.total.plus(earned)?;
+    pub fn can_take(&self, points: Points) -> Result<(), PointsOverflow> {
+        for sum in [self.available, self.pending, self.earned.total] {
+            sum.plus(points)?;
+        }
+        self.available.plus(self.pending)?.plus(points)?;
         Ok(())
     }
 
@@ -250,13 +282,12 @@ impl Account {
         match change {
             Change::Entry(entry) => self.evolve_entry(entry, retention),
             Change::Tier(change) => {
-                self.tier = Some(Tier { id: change.to.clone(), since: change.at });
+                self.evolve_tier(change);
                 Ok(())
             }
             Change::Noted(noted) => {
                 self.newest = self.newest.max(noted.at);
-                self.note(&noted.note, noted.at, noted.day, retention);
-                Ok(())
+                self.note(&noted.note, noted.at, noted.day, retention)
             }
         }
     }
@@ -264,18 +295,51 @@ impl Account {
     fn evolve_entry(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
         self.newest = self.newest.max(entry.at);
         if let Some(note) = &entry.note {
-            self.note(note, entry.at, entry.day, retention);
+            self.note(note, entry.at, entry.day, retention)?;
         }
         self.count_streak(entry, retention.days);
         match entry.kind {
-            EntryKind::Earned => {
-                self.available = self.available.plus(entry.points)?;
-                self.earned.total = self.earned.total.plus(entry.points)?;
-                self.add_to_lot(entry.points)?;
-                self.count_month(entry.day, entry.points, retention.months)?;
+            EntryKind::Earned | EntryKind::Pending => {
+                // What a draw brings is no reason to rise.
+                if !matches!(entry.by, Origin::Redemption(_)) {
+                    self.measure(entry, retention)?;
+                }
                 self.count_limits(entry, retention)?;
+                self.credit(Lot { points: entry.points, ..entry.lot() })?;
             }
             EntryKind::Granted => self.count_limits(entry, retention)?,
+            EntryKind::Redeemed => {
+                self.count_limits(entry, retention)?;
+                self.debit(entry)?;
+            }
+            EntryKind::Reversed => {
+                self.measure(entry, retention)?;
+                self.uncount_limits(entry)?;
+                self.debit(entry)?;
+            }
+            EntryKind::Returned => {
+                self.uncount_limits(entry)?;
+                self.credit_lots(entry)?;
+            }
+            EntryKind::Adjusted | EntryKind::Transferred => {
+                if entry.points < Points::ZERO {
+                    self.debit(entry)?;
+                } else {
+                    self.credit_lots(entry)?;
+                }
+            }
+            EntryKind::Released => {
+                for lot in self.held.take_while(|lot| lot.release.is_some_and(|release| release <= entry.at))
+                {
+                    self.pending = self.pending.minus(lot.points)?;
+                    self.credit(Lot { release: None, ..lot })?;
+                }
+            }
+            EntryKind::Expired => self.debit(entry)?,
+            EntryKind::Expiring => entry.lots().iter().filter_map(|lot| lot.expires).for_each(|expires| {
+                self.lots.notice(expires);
+                self.held.notice(expires);
+            }),
             EntryKind::Declined => {}
         }
         if retention.history > 0 {
@@ -298,17 +362,108 @@ impl Account {
         Ok(())
     }
 
-    fn note(&mut self, note: &Note, at: i64, day: Date, retention: &Retention) {
+    fn note(&mut self, note: &Note, at: i64, day: Date, retention: &Retention) -> Result<(), PointsOverflow> {
         match note {
-            Note::Order { amount } => {
+            Note::Order { amount, .. } => {
                 self.activity.order(*amount, at, day, retention.months);
                 self.profile.ordered(at);
             }
+            Note::Refunded { amount, whole, .. } => self.activity.refund(*amount, *whole, day),
+            Note::Waits(refund) => self.waiting.push(refund.clone()),
+            Note::WaitsNoMore { refund_id } => {
+                self.waiting.retain(|waiting| waiting.refund.refund != *refund_id);
+            }
+            Note::Closed(closed) => self.closed = Some(closed.clone()),
+            Note::Erased {} => {
+                self.profile = Profile::default();
+                self.activity = self.activity.without_days();
+                self.streaks.clear();
+                self.history.clear();
+            }
+            Note::Absorbed(other) => self.absorb(other, retention)?,
             Note::Celebrated { occasion, year } => self.profile.celebrated.celebrate(*occasion, *year),
             Note::Referred { registered, .. } => self.profile.refers(*registered),
             Note::SignIn {} => self.activity.sign_in(day, retention.months),
             Note::Profile(update) => self.profile.update(update, at, day),
         }
+        Ok(())
+    }
+
+    fn evolve_tier(&mut self, change: &TierChange) {
+        let held = self.tier.take();
+        let since = match change.why {
+            TierWhy::Reached | TierWhy::Refunded | TierWhy::Review => change.at,
+            TierWhy::Kept => held.as_ref().map_or(change.at, |held| held.since),
+            TierWhy::ReviewDue => {
+                self.tier = held.map(|held| Tier { noticed: change.until, ..held });
+                return;
+            }
+        };
+        let before = match change.why {
+            TierWhy::Reached => Some(change.from.clone()),
+            TierWhy::Kept => held.and_then(|held| held.before),
+            _ => None,
+        };
+        self.tier = Some(Tier { id: change.to.clone(), since, before, until: change.until, noticed: None });
+    }
+
+    /// What the tiers measure goes by the month of the entry's day, of what is taken back that of the order.
+    fn measure(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
+        self.earned.total = self.earned.total.plus(entry.points)?;
+        self.count_month(entry.day, entry.points, retention.months)
+    }
+
+    /// Adds points. Those that can be spent first pay what the balance lacks to zero.
+    fn credit(&mut self, lot: Lot) -> Result<(), PointsOverflow> {
+        if lot.release.is_some() {
+            self.pending = self.pending.plus(lot.points)?;
+            return self.held.add(lot);
+        }
+        let owed = Points(self.available.0.saturating_neg().max(0)).min(lot.points);
+        self.available = self.available.plus(lot.points)?;
+        self.lots.add(Lot { points: lot.points.minus(owed)?, ..lot })
+    }
+
+    fn credit_lots(&mut self, entry: &Entry) -> Result<(), PointsOverflow> {
+        entry.lots().iter().try_for_each(|lot| self.credit(*lot))
+    }
+
+    /// Takes the lots that the entry names; what it takes beyond them the balance then lacks.
+    fn debit(&mut self, entry: &Entry) -> Result<(), PointsOverflow> {
+        let mut open = Points::ZERO.minus(entry.points)?;
+        for lot in entry.lots() {
+            let (lots, balance) = match lot.release {
+                Some(_) => (&mut self.held, &mut self.pending),
+                None => (&mut self.lots, &mut self.available),
+            };
+            let removed = lots.remove(lot);
+            *balance = balance.minus(removed)?;
+            open = open.minus(removed)?;
+        }
+        self.available = self.available.minus(open)?;
+        Ok(())
+    }
+
+    /// Takes in the standing of an account that was merged into this one; its points come by entries.
+    fn absorb(&mut self, other: &Absorbed, retention: &Retention) -> Result<(), PointsOverflow> {
+        self.earned.total = self.earned.total.plus(other.earned.total)?;
+        for (month, points) in &other.earned.months {
+            self.count_month_number(*month, *points, retention.months)?;
+        }
+        self.activity.absorb(&other.activity, retention.months);
+        for (by, counted) in &other.used {
+            let counters = self.used.entry(by.clone()).or_default();
+            for used in counted {
+                match counters.iter_mut().find(|mine| mine.0 == used.0 && mine.1 == used.1) {
+                    Some(mine) => {
+                        mine.2 = mine.2.saturating_add(used.2);
+                        mine.3 = mine.3.plus(used.3)?;
+                    }
+                    None => counters.push(*used),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn count_streak(&mut self, entry: &Entry, kept: u16) {
@@ -324,21 +479,14 @@ impl Account {
         }
     }
 
-    /// Points never expire yet, so that all of them are one lot.
-    fn add_to_lot(&mut self, points: Points) -> Result<(), PointsOverflow> {
-        match self.lots.iter_mut().find(|lot| lot.expires.is_none()) {
-            Some(lot) => lot.points = lot.points.plus(points)?,
-            None if points > Points::ZERO => self.lots.push(Lot { points, expires: None }),
-            None => {}
-        }
-        Ok(())
+    fn count_month(&mut self, day: Date, points: Points, kept: u16) -> Result<(), PointsOverflow> {
+        self.count_month_number(period_index(Period::Month, day), points, kept)
     }
 
-    fn count_month(&mut self, day: Date, points: Points, kept: u16) -> Result<(), PointsOverflow> {
+    fn count_month_number(&mut self, month: i32, points: Points, kept: u16) -> Result<(), PointsOverflow> {
         if kept == 0 {
             return Ok(());
         }
-        let month = period_index(Period::Month, day);
         let months = &mut self.earned.months;
         match months.binary_search_by_key(&month, |(month, _)| *month) {
             Ok(at) => {
@@ -357,30 +505,57 @@ impl Account {
         if entry.counts.is_empty() {
             return Ok(());
         }
+        // A redemption takes what it counts.
+        let points = Points(entry.points.0.saturating_abs());
         let counters = self.used.entry(counter(&entry.by).into()).or_default();
         for &period in &entry.counts {
             let index = period_index(period, entry.day);
             match counters.iter_mut().find(|used| used.0 == period && used.1 == index) {
                 Some(used) => {
-                    used.2 += 1;
-                    used.3 = used.3.plus(entry.points)?;
+                    used.2 = used.2.saturating_add(1);
+                    used.3 = used.3.plus(points)?;
                 }
-                None => counters.push(Used(period, index, 1, entry.points)),
+                None => counters.push(Used(period, index, 1, points)),
             }
         }
-        // Late events count in their own day, so days are kept as long as events may be late.
+        self.forget_counts(entry, retention);
+        Ok(())
+    }
+
+    /// What was taken back does not count toward limits any more, in the period in which it did. An event that was
+    /// taken back whole does not count as one any more.
+    fn uncount_limits(&mut self, entry: &Entry) -> Result<(), PointsOverflow> {
+        let Some(counters) = self.used.get_mut(counter(&entry.by).as_ref()) else { return Ok(()) };
+        for &period in &entry.counts {
+            let index = period_index(period, entry.day);
+            let Some(used) = counters.iter_mut().find(|used| used.0 == period && used.1 == index) else {
+                continue;
+            };
+            used.3 = used.3.minus(Points(entry.points.0.saturating_abs()))?;
+            if entry.takes_all() {
+                used.2 = used.2.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Late events count in their own day, so days are kept as long as events may be late.
+    fn forget_counts(&mut self, entry: &Entry, retention: &Retention) {
+        let Some(counters) = self.used.get_mut(counter(&entry.by).as_ref()) else { return };
         for &period in &entry.counts {
             let newest = counters.iter().filter(|used| used.0 == period).map(|used| used.1).max();
             let kept = newest.unwrap_or_default() - periods_in(period, retention.days);
             counters.retain(|used| used.0 != period || used.1 >= kept);
         }
-        Ok(())
     }
 }
 
 /// The key under which the limits of what pays are counted.
 fn counter(by: &Origin) -> Cow<'_, str> {
     match by {
+        // All redemptions of a member together.
+        Origin::Redemption(_) => Cow::Borrowed("redemption/"),
+        Origin::Act(act) => Cow::Borrowed(act.as_str()),
         Origin::Campaign(campaign) => Cow::Owned(format!("campaign/{campaign}")),
         Origin::Rule(name) | Origin::Streak(name) => Cow::Borrowed(name.as_str()),
         Origin::Tier(name) => Cow::Borrowed(name.as_str()),

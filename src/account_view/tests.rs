@@ -49,13 +49,19 @@ fn account() -> Account {
     };
     account.version = 7;
     account.available = Points(1205);
-    account.tier = Some(Tier { id: "silver".into(), since: at("2026-03-01T00:00:00Z").as_second() });
-    account.lots = vec![
-        Lot { points: Points(5), expires: None },
-        Lot { points: Points(0), expires: Some(0) },
-        Lot { points: Points(200), expires: Some(at("2027-12-31T16:00:00Z").as_second()) },
-        Lot { points: Points(1000), expires: Some(at("2026-12-31T16:00:00Z").as_second()) },
-    ];
+    account.tier = Some(Tier {
+        id: "silver".into(),
+        since: at("2026-03-01T00:00:00Z").as_second(),
+        before: None,
+        until: None,
+        noticed: None,
+    });
+    for (points, expires) in
+        [(5, None), (200, Some("2027-12-31T16:00:00Z")), (1000, Some("2026-12-31T16:00:00Z"))]
+    {
+        let expires = expires.map(|moment| at(moment).as_second());
+        account.lots.add(Lot::open(Points(points), expires)).unwrap();
+    }
     account.earned.months = vec![(2025 * 12 + 11, Points(900)), (2026 * 12 + 10, Points(305))];
     let day = period_index(Period::Day, Date::constant(2026, 11, 22));
     account.used.insert("sign-in".into(), vec![Used(Period::Day, day, 1, Points(5))]);
@@ -77,6 +83,36 @@ fn shown(account: &Account, now: &str) -> Value {
 }
 
 #[test]
+fn what_has_fallen_due_is_applied_on_read_whether_the_clock_has_come_to_it_or_not() {
+    let text =
+        "programme: p\ntimezone: UTC\ncurrency: EUR\nrules: [{id: r, on: order.paid, earn: {points: 1}}]\n";
+    let programme = Programme::parse("programme.yaml", text).unwrap();
+    let mut account = Account::new("m-1".into());
+    let second = |text: &str| Some(at(text).as_second());
+    (account.version, account.available, account.pending) = (9, Points(30), Points(12));
+    account.lots.add(Lot::open(Points(30), second("2026-12-01T00:00:00Z"))).unwrap();
+    let held = Lot {
+        release: second("2026-11-25T00:00:00Z"),
+        ..Lot::open(Points(12), second("2027-11-01T00:00:00Z"))
+    };
+    account.held.add(held).unwrap();
+    for (now, available, pending, lots) in [
+        ("2026-11-24T23:59:59Z", 30, 12, 2),
+        ("2026-11-25T00:00:00Z", 42, 0, 2),
+        ("2026-11-30T23:59:59Z", 42, 0, 2),
+        ("2026-12-01T00:00:00Z", 12, 0, 1),
+        ("2027-11-01T00:00:00Z", 0, 0, 0),
+    ] {
+        let view = AccountView::of(&programme, &account, at(now));
+        assert_eq!(
+            (view.available.0, view.pending.0, view.lots.len(), view.version),
+            (available, pending, lots, 9),
+            "{now}"
+        );
+    }
+}
+
+#[test]
 fn a_member_sees_points_tier_progress_lots_limits_and_reasons() {
     let event = json!({"source": "/shop/app", "id": "s 1"});
     let time = "2026-11-21T17:00:00Z";
@@ -88,6 +124,7 @@ fn a_member_sees_points_tier_progress_lots_limits_and_reasons() {
         "tier": {
             "id": "silver",
             "since": "2026-03-01T00:00:00Z",
+            "kept_until": null,
             "benefits": ["priority_service"],
             "measured": {"measure": "earned", "amount": 1205, "window": "P12M"},
             "next": {"id": "gold", "missing": 3795},
@@ -142,7 +179,7 @@ fn a_member_without_a_tier_change_has_the_first_level_since_ever() {
 #[test]
 fn the_highest_level_has_no_next_and_a_programme_without_tiers_no_tier() {
     let mut account = account();
-    account.tier = Some(Tier { id: "gold".into(), since: 0 });
+    account.tier = Some(Tier { id: "gold".into(), since: 0, before: None, until: None, noticed: None });
     assert_eq!(shown(&account, "2026-11-22T01:00:00Z")["tier"]["next"], Value::Null);
 
     let programme = Programme { tiers: None, ..programme() };

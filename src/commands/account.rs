@@ -84,7 +84,8 @@ fn page(view: &AccountView, zone: &TimeZone) -> String {
     head.push(["points".to_owned(), format!("{available} available{held}")]);
     if let Some(tier) = tier {
         let since = tier.since.as_ref().map(|since| format!(", since {}", time(since))).unwrap_or_default();
-        head.push(["tier".to_owned(), format!("{}{since}", tier.id)]);
+        let kept = tier.kept_until.as_ref().map(|until| format!(", kept until {}", time(until)));
+        head.push(["tier".to_owned(), format!("{}{since}{}", tier.id, kept.unwrap_or_default())]);
         head.push(["next tier".to_owned(), progress(tier)]);
         if !tier.benefits.is_empty() {
             head.push(["benefits".to_owned(), tier.benefits.join(", ")]);
@@ -92,7 +93,10 @@ fn page(view: &AccountView, zone: &TimeZone) -> String {
     }
     let mut page = table(&[], head);
     let expiry = |at: &Option<Timestamp>| at.as_ref().map_or_else(|| "never".to_owned(), time);
-    let lots = lots.iter().map(|lot| [lot.points.to_string(), expiry(&lot.expires_at)]);
+    let lots = lots.iter().map(|lot| {
+        let held = lot.held_until.as_ref().map(|until| format!(", held until {}", time(until)));
+        [lot.points.to_string(), format!("{}{}", expiry(&lot.expires_at), held.unwrap_or_default())]
+    });
     section(&mut page, &["points", "expire"], lots);
     section(&mut page, &["left", "per", "limit of"], limits.iter().map(limit));
     section(
@@ -137,6 +141,8 @@ fn entry(entry: &EntryView, time: String) -> [String; 5] {
         entry.streak_of.as_ref().map(|rule| format!("streak of {rule}")),
         entry.tier.as_ref().map(|tier| format!("tier {tier}")),
         entry.campaign.as_ref().map(|campaign| format!("campaign {campaign}")),
+        entry.redemption.as_ref().map(|reward| format!("reward {reward}")),
+        entry.act.map(|act| act.as_str().to_owned()),
     ];
     let by = by.into_iter().flatten().next().unwrap_or_default();
     let cut = entry.declined.map(|declined| format!(", {declined} declined")).unwrap_or_default();
@@ -146,7 +152,16 @@ fn entry(entry: &EntryView, time: String) -> [String; 5] {
             let kept = reward.map(|reward| format!(", {reward} not given")).unwrap_or_default();
             format!("{}{cut}{kept}", reason.as_str().replace('_', " "))
         }
-        None => reward.map(|reward| format!("gives {reward}")).unwrap_or_default(),
+        None => match entry.kind.as_str() {
+            "points.pending" => "held".to_owned(),
+            "points.released" => "released".to_owned(),
+            "points.redeemed" => "redeemed".to_owned(),
+            "points.returned" => "given back".to_owned(),
+            "points.reversed" => "taken back".to_owned(),
+            "points.expiring" => "will expire".to_owned(),
+            "points.expired" => "expired".to_owned(),
+            _ => reward.map(|reward| format!("gives {reward}")).unwrap_or_default(),
+        },
     };
     [format!("{:+}", entry.points.0), time, by, why, entry.event.to_string()]
 }
@@ -182,13 +197,19 @@ mod tests {
         let view = serde_json::json!({
             "member_id": "m-1", "version": 7, "available": 1205, "pending": 30,
             "tier": {
-                "id": "silver", "since": "2026-03-01T00:00:00Z", "benefits": ["priority_service"],
+                "id": "silver", "since": "2026-03-01T00:00:00Z", "kept_until": "2027-03-01T00:00:00Z",
+                "benefits": ["priority_service"],
                 "measured": {"measure": "earned", "amount": 1205, "window": "P12M"},
                 "next": {"id": "gold", "missing": 3795},
             },
-            "lots": [{"points": 1200, "expires_at": "2026-12-31T16:00:00Z"}, {"points": 5, "expires_at": null}],
+            "lots": [{"points": 1200, "expires_at": "2026-12-31T16:00:00Z"}, {"points": 5, "expires_at": null},
+                {"points": 30, "expires_at": "2027-11-21T16:00:00Z", "held_until": "2026-12-05T02:00:00Z"}],
             "limits": [{"rule": "sign-in", "per": "day", "times_left": 0}],
             "history": [
+                {"time": "2026-11-21T19:00:00Z", "type": "points.redeemed", "points": -900,
+                 "redemption": "ten-off", "reward": "ten-off", "event": {"source": "/app", "id": "4"}},
+                {"time": "2026-11-21T18:00:00Z", "type": "points.reversed", "points": -12,
+                 "rule": "purchase", "event": {"source": "/app", "id": "3"}},
                 {"time": "2026-11-21T17:00:00Z", "type": "points.declined", "points": 0, "declined": 5,
                  "rule": "sign-in", "reason": "limit_times", "event": {"source": "/app", "id": "2"}},
                 {"time": "2026-11-21T16:30:00Z", "type": "points.earned", "points": 5,
@@ -204,22 +225,25 @@ mod tests {
         let expected = "
  member     m-1, version 7
  points     1205 available, 30 more pending
- tier       silver, since 2026-03-01 08:00
+ tier       silver, since 2026-03-01 08:00, kept until 2027-03-01 08:00
  next tier  gold: 3795 points missing, 1205 earned (P12M)
  benefits   priority_service
 
  POINTS  EXPIRE
    1200  2027-01-01 00:00
       5  never
+     30  2027-11-22 00:00, held until 2026-12-05 10:00
 
     LEFT  PER  LIMIT OF
  0 times  day  sign-in
 
- POINTS  TIME              BY           WHY                              EVENT
-     +0  2026-11-22 01:00  sign-in      limit times, 5 declined          /app 2
-     +5  2026-11-22 00:30  tier silver                                   /app 1
-     +0  2026-11-22 00:10  gift         gives ten-off                    /app 0
-     +0  2026-11-22 00:00  gift         already paid, ten-off not given  /app 0
+ POINTS  TIME              BY              WHY                              EVENT
+   -900  2026-11-22 03:00  reward ten-off  redeemed                         /app 4
+    -12  2026-11-22 02:00  purchase        taken back                       /app 3
+     +0  2026-11-22 01:00  sign-in         limit times, 5 declined          /app 2
+     +5  2026-11-22 00:30  tier silver                                      /app 1
+     +0  2026-11-22 00:10  gift            gives ten-off                    /app 0
+     +0  2026-11-22 00:00  gift            already paid, ten-off not given  /app 0
 ";
         assert_eq!(format!("\n{}", page(&view, &zone)), expected);
     }

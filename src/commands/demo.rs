@@ -158,8 +158,11 @@ impl Demo {
             .map(|topic| (topic, PARTITIONS))
             .collect();
         let broker = MockBroker::start(&topics)?;
-        let store =
-            MemoryStore::on_running_clock(StoreSettings { buckets: BUCKETS.0, dedupe_window: WINDOW });
+        let store = MemoryStore::on_running_clock(StoreSettings {
+            buckets: BUCKETS.0,
+            dedupe_window: WINDOW,
+            refunds_window: WINDOW,
+        });
         let settings = LaneSettings {
             versions: versions.clone(),
             current: Arc::new(Current::new(versions.clone())),

@@ -154,7 +154,11 @@ impl Setup {
 
     /// What every store of this worker is set up with.
     pub fn store_settings(&self) -> StoreSettings {
-        StoreSettings { buckets: self.config.buckets.0, dedupe_window: self.config.dedupe.window }
+        StoreSettings {
+            buckets: self.config.buckets.0,
+            dedupe_window: self.config.dedupe.window,
+            refunds_window: self.config.refunds.window,
+        }
     }
 
     /// Opens the stores that the settings name.

@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, IntCounterVec};
 
 use super::progress::grouped;
+use crate::event::internal;
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::Programme;
 
@@ -107,9 +108,10 @@ impl Summary {
         }
     }
 
-    /// How many events had this result.
+    /// How many events that upstream sent had this result; what accrual told itself is not among them.
     pub fn with(&self, result: EventResult) -> u64 {
-        self.events.values().filter_map(|results| results.get(result.as_str())).sum()
+        let of_upstream = self.events.iter().filter(|(kind, _)| !internal::is_reserved(kind));
+        of_upstream.filter_map(|(_, results)| results.get(result.as_str())).sum()
     }
 
     /// All points that came.

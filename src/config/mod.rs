@@ -46,6 +46,8 @@ pub struct Config {
     pub batch: Batch,
     /// How repeated events are told.
     pub dedupe: Dedupe,
+    /// How long orders and redemptions are remembered.
+    pub refunds: Refunds,
     /// How many of its last entries an account keeps in short form.
     pub history: usize,
     /// How the worker ends.
@@ -152,6 +154,14 @@ pub struct Batch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dedupe {
     /// How long an event's receipt is kept at least; an hour or more.
+    pub window: Duration,
+}
+
+/// How long orders and redemptions are remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refunds {
+    /// How long an order can be refunded and a redemption be cancelled at least; an hour or more, rounded up to a whole
+    /// number of `dedupe.window`s. So long an order is paid once, whatever event ids upstream gives its repeats.
     pub window: Duration,
 }
 

@@ -23,6 +23,7 @@ const SETTINGS: &[&str] = &[
     "batch.max_events",
     "batch.max_wait",
     "dedupe.window",
+    "refunds.window",
     "history",
     "shutdown.grace",
     "create_topics",

@@ -5,7 +5,8 @@ use std::thread::available_parallelism;
 
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Http, Input, Limits, Shutdown, StoreAddress, kafka, secret, store, topics,
+    Batch, Cache, Config, Dedupe, Http, Input, Limits, Refunds, Shutdown, StoreAddress, kafka, secret, store,
+    topics,
 };
 use crate::types::Buckets;
 use crate::yaml::{Map, Place, Value, parse_duration};
@@ -24,6 +25,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         "lanes",
         "batch",
         "dedupe",
+        "refunds",
         "history",
         "shutdown",
         "create_topics",
@@ -42,6 +44,8 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let batch = batch(&settings);
     let dedupe = section(&settings, "dedupe", &["window"]);
     let window = optional(dedupe.as_ref(), "window", days(30), |value| value.duration("1h", "3650d"));
+    let refunds = section(&settings, "refunds", &["window"]);
+    let refunds = optional(refunds.as_ref(), "window", days(90), |value| value.duration("1h", "3650d"));
     let history = settings.get("history").map_or(Some(10), |value| value.whole(0..=1_000));
     let shutdown = section(&settings, "shutdown", &["grace"]);
     let grace = optional(shutdown.as_ref(), "grace", seconds(25), |value| value.duration("1s", "1h"));
@@ -65,6 +69,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         lanes: lanes?,
         batch: batch?,
         dedupe: Dedupe { window: window? },
+        refunds: Refunds { window: refunds? },
         history: history?,
         shutdown: Shutdown { grace: grace? },
         create_topics: create_topics?,

@@ -69,7 +69,18 @@ fn the_example_is_read_as_it_says() {
     assert_eq!(property("group.id"), Some("accrual"));
     let topics: Vec<&str> =
         config.inputs.iter().flat_map(|input| &input.topics).map(TopicName::as_str).collect();
-    assert_eq!(topics, ["shop.orders", "shop.sign-ins", "shop.reviews", "shop.shares", "shop.members"]);
+    assert_eq!(
+        topics,
+        [
+            "shop.orders",
+            "shop.refunds",
+            "shop.redemptions",
+            "shop.sign-ins",
+            "shop.reviews",
+            "shop.shares",
+            "shop.members"
+        ]
+    );
     assert_eq!(
         config.outputs.all().map(|(_, topic)| topic.as_str()),
         [
@@ -333,7 +344,7 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
         (
             "topics: x",
-            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, history, shutdown, create_topics, buckets, cache, instance, limits",
+            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, refunds, history, shutdown, create_topics, buckets, cache, instance, limits",
         ),
         ("store: memory", "5:1 `store` is given twice; the first is on line 3"),
     ];

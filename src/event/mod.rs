@@ -3,6 +3,7 @@
 
 pub mod cloudevents;
 pub mod decode;
+pub mod deed;
 pub mod internal;
 pub mod money;
 
@@ -10,8 +11,10 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 
 use crate::account::ProfileUpdate;
+use crate::record::{order_key, redemption_key, spent_key};
 use crate::store::ReceiptKey;
 use crate::types::{EventId, EventType, MemberId};
+use deed::{Deed, Refund};
 use internal::Internal;
 
 /// Something a member did, well formed.
@@ -25,12 +28,18 @@ pub struct Event {
     pub time: Timestamp,
     /// The same as upstream wrote it (RFC 3339), for what is published.
     pub time_text: Box<str>,
+    /// The moment as of which the account is looked at, in seconds since 1970: what has fallen due by then is applied
+    /// first. The event's time, or when its record was published where that is earlier: a clock that is wrong upstream
+    /// must not let points expire before their time.
+    pub as_of: i64,
     /// Who did it.
     pub member: MemberId,
     /// What it is worth money, for an order.
     pub order: Option<Order>,
     /// What it says of the member, for a registration or an update.
     pub profile: Option<Box<ProfileUpdate>>,
+    /// What it does beside what rules pay for.
+    pub deed: Option<Box<Deed>>,
     /// What accrual told itself by it, for an event of the internal topic.
     pub internal: Option<Box<Internal>>,
     /// The key of what may happen only once however often upstream says it: an order's payment, a
@@ -47,6 +56,8 @@ pub struct Event {
 /// The money of an order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Order {
+    /// Its name; a refund asks for it.
+    pub id: Box<str>,
     /// What was paid in money.
     pub amount: Decimal,
     /// Its lines, in their order.
@@ -56,8 +67,31 @@ pub struct Order {
 /// One line of an order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
+    /// Its name within the order, by which a refund asks for it.
+    pub line: Option<Box<str>>,
+    /// How many.
+    pub quantity: Decimal,
     /// Price of one, times how many.
     pub amount: Decimal,
+}
+
+impl Event {
+    /// The records that deciding it asks for, as far as the event alone tells: of the order that is refunded or paid
+    /// with points, of the redemption that is cancelled.
+    pub fn records(&self) -> Vec<ReceiptKey> {
+        let of_refund = |refund: &Refund| {
+            vec![order_key(&self.member, &refund.order), spent_key(&self.member, &refund.order)]
+        };
+        match (self.deed.as_deref(), self.internal.as_deref()) {
+            (Some(Deed::Refund(refund)), _) => of_refund(refund),
+            (Some(Deed::Redeem(request)), _) => {
+                request.order.iter().map(|order| spent_key(&self.member, order)).collect()
+            }
+            (Some(Deed::Cancel { redemption }), _) => vec![redemption_key(&self.member, redemption)],
+            (_, Some(Internal::Waited(waiting))) => of_refund(&waiting.refund),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Why an event cannot be counted. It goes to the dead letters with this reason, and nothing else.
@@ -109,15 +143,17 @@ pub enum Reason {
     ConflictingDuplicate,
     /// The event would take an account out of the range of points.
     PointsOverflow,
-    /// The type is known but this version does not decide it.
-    NotSupportedYet,
+    /// A refund whose order did not come within `dedupe.window`, or is too long ago.
+    UnknownOrder,
+    /// More refunds wait for their orders than an account keeps.
+    TooManyWaiting,
     /// Only accrual itself says so, on its internal topic.
     ReservedType,
 }
 
 impl Reason {
     /// Every reason, for the metrics to start at zero.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::NotJson,
         Reason::WrongKind,
         Reason::NoId,
@@ -133,7 +169,8 @@ impl Reason {
         Reason::TooLong,
         Reason::ConflictingDuplicate,
         Reason::PointsOverflow,
-        Reason::NotSupportedYet,
+        Reason::UnknownOrder,
+        Reason::TooManyWaiting,
         Reason::ReservedType,
     ];
 
@@ -155,7 +192,8 @@ impl Reason {
             Reason::TooLong => "too_long",
             Reason::ConflictingDuplicate => "conflicting_duplicate",
             Reason::PointsOverflow => "points_overflow",
-            Reason::NotSupportedYet => "not_supported_yet",
+            Reason::UnknownOrder => "unknown_order",
+            Reason::TooManyWaiting => "too_many_waiting",
             Reason::ReservedType => "reserved_type",
         }
     }

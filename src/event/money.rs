@@ -1,5 +1,7 @@
 //! Money from JSON: an exact decimal, from a number or from text, never through a float.
 
+use std::fmt::Display;
+
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 
@@ -19,12 +21,13 @@ pub fn minor_digits(currency: &str) -> u32 {
     }
 }
 
-/// Reads `field` as an amount of money with at most `digits` after the point, not negative.
+/// Reads `field` as an amount of money with at most `digits` after the point, not negative. The field is
+/// named only where something is wrong with it.
 ///
 /// # Errors
 /// `wrong_kind` for anything that is neither a JSON number nor text, `bad_amount` for text that is no
 /// number and for numbers that are negative, too large or too fine.
-pub fn amount(field: &str, raw: &RawValue, digits: u32) -> Result<Decimal, Rejected> {
+pub fn amount(field: impl Display, raw: &RawValue, digits: u32) -> Result<Decimal, Rejected> {
     let text = raw.get();
     let number = match text.as_bytes().first() {
         Some(b'"') => text.trim_matches('"'),

@@ -10,9 +10,9 @@ use crate::event::Event;
 use crate::programme::campaign::{Campaign, Days, During, Pays};
 use crate::programme::condition::{Condition, Expression, Failure};
 use crate::programme::{Each, Earn, Limit, Most, Period, Programme, Rule};
-use crate::rules::{self, Outside, Part, Unpaid, Watch};
+use crate::rules::{self, Outside, Part, Refusal, Unpaid, Watch};
 use crate::store::ReceiptKey;
-use crate::types::{CampaignId, Points, PointsOverflow};
+use crate::types::{CampaignId, Points};
 
 /// What an event comes to, decided again.
 pub(super) struct Again {
@@ -32,7 +32,7 @@ pub(super) fn decide(
     retention: &Retention,
     recorded: &[Recorded],
     paid_before: &dyn Fn(&ReceiptKey) -> bool,
-) -> Result<Again, PointsOverflow> {
+) -> Result<Again, Refusal> {
     let left = |campaign: &CampaignId| left_of(programme, campaign, recorded);
     let paid_before = |key: &ReceiptKey| {
         let of_rule = |line: &&Recorded| {
@@ -49,7 +49,7 @@ pub(super) fn decide(
     };
     let mut heard = Heard::default();
     let mut account = before.clone();
-    let outside = Outside { paid_before: &paid_before, left: &left };
+    let outside = Outside { paid_before: &paid_before, left: &left, ..Outside::UNTOUCHED };
     let outcome = rules::apply_watched(programme, &mut account, event, retention, &outside, &mut heard)?;
     let changes = || outcome.applied.iter().map(|applied| &applied.change);
     let entries: Vec<&Entry> = changes()
@@ -166,7 +166,9 @@ fn paid(
         }
         step.reward = step.reward.or_else(|| entry.reward.as_ref().map(|reward| reward.id.clone()));
         match entry.kind {
-            EntryKind::Earned => step.points = Points(step.points.0.saturating_add(entry.points.0)),
+            EntryKind::Earned | EntryKind::Pending => {
+                step.points = Points(step.points.0.saturating_add(entry.points.0));
+            }
             EntryKind::Declined => {
                 let has_paid = step.points != Points::ZERO;
                 step.result = if has_paid { StepResult::Cut } else { StepResult::Declined };
@@ -179,6 +181,7 @@ fn paid(
                 }
                 words.extend(entry.reward.as_ref().map(|reward| format!("gives {reward}")));
             }
+            _ => {} // nothing that a rule or a campaign pays
         }
     }
     step.why = words.join("; ");
@@ -186,7 +189,7 @@ fn paid(
 }
 
 fn step_of(by: &Origin, result: StepResult, why: String) -> Step {
-    let By { rule, streak_of, tier, campaign } = By::of(by);
+    let By { rule, streak_of, tier, campaign, .. } = By::of(by);
     let (points, declined, reward, reason) = (Points::ZERO, None, None, None);
     let (condition, items) = (None, Vec::new());
     Step { rule, streak_of, tier, campaign, result, points, declined, reward, reason, why, condition, items }
@@ -312,6 +315,10 @@ fn cut_in_words(why: Why, entry: &Entry, limits: &[Limit], once_per: Option<&str
         Why::NotANewcomer => format!("{cut}: the member had referred others before, and so is no newcomer"),
         Why::JoinedLater => format!("{cut}: the member registered no earlier than whom they referred"),
         Why::Budget => format!("{cut}: the campaign's budget had no more left"),
+        Why::OutOfStock => format!("{cut}: there are none left"),
+        Why::AccountClosed => format!("{cut}: the account is closed"),
+        // Of what no rule or campaign pays.
+        other => format!("{cut}: {}", other.as_str().replace('_', " ")),
     }
 }
 

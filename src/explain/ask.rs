@@ -11,13 +11,14 @@ use super::{AsOf, Before, EventView, Explanation, ProgrammeView, Recorded, Verdi
 use crate::account::{Account, Retention};
 use crate::account_view::{FindError, find};
 use crate::event::Event;
-use crate::event::decode::{Decoded, Decoder, WITH_BUSINESS_KEY, business_key};
+use crate::event::decode::{Decoded, Decoder, WITH_BUSINESS_KEY};
+use crate::event::internal::Internal;
 use crate::lane::{LaneSettings, decoder};
 use crate::ledger::{Ledger, Published};
 use crate::log::{Archive, KeyQuery, LogError, Partitions, Record};
 use crate::programme::{Programme, Versions};
 use crate::rules::tier;
-use crate::store::{LoadBucket, Receipt, ReceiptKey, Store, StoreError, event_key};
+use crate::store::{LoadBucket, Receipt, ReceiptKey, Store, StoreError, business_key, event_key};
 use crate::types::{Bucket, EventId, MemberId, Points, TopicName};
 
 /// What somebody wants to know.
@@ -347,6 +348,17 @@ impl Explainer {
                 "it was decided by version {decided_by} of the programme; shown is version {now}"
             ));
         }
+        let is_earning = event.deed.is_none()
+            && matches!(
+                event.internal.as_deref(),
+                None | Some(Internal::Celebration(_) | Internal::Referred(_))
+            );
+        if !is_earning {
+            answer
+                .notes
+                .push("it was decided on what was recorded then, which may have changed since".to_owned());
+            return Ok(answer);
+        }
         let again = self.decide_again(programme, found, event, &before, &retention, &answer.recorded);
         let Ok(again) = again? else {
             answer.notes.push("decided again, its points leave their range".to_owned());
@@ -376,7 +388,7 @@ impl Explainer {
         before: &Account,
         retention: &Retention,
         recorded: &[Recorded],
-    ) -> Result<Result<again::Again, crate::types::PointsOverflow>, ExplainError> {
+    ) -> Result<Result<again::Again, crate::rules::Refusal>, ExplainError> {
         let asked: RefCell<Vec<ReceiptKey>> = RefCell::default();
         let ask = |key: &ReceiptKey| {
             asked.borrow_mut().push(key.clone());

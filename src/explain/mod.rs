@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::account::HistoryEntry;
 use crate::account_view::By;
-use crate::entry::{Change, Entry, Origin, Why};
+use crate::entry::{Act, Change, Entry, Origin, Why};
 use crate::types::{CampaignId, EventType, MemberId, Points, RewardId, RuleId, TierId};
 
 pub use ask::{ExplainError, Explainer, Question};
@@ -225,6 +225,13 @@ pub struct Recorded {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub campaign: Option<CampaignId>,
+    /// The reward that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub redemption: Option<RewardId>,
+    /// What else moved points.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub act: Option<Act>,
     /// Points moved.
     #[schema(value_type = i64)]
     pub points: Points,
@@ -314,7 +321,7 @@ impl Recorded {
     }
 
     fn by(by: &Origin) -> Self {
-        let By { rule, streak_of, tier, campaign } = By::of(by);
+        let By { rule, streak_of, tier, campaign, redemption, act } = By::of(by);
         let (points, declined, reward, reason, of, factor) = (Points::ZERO, None, None, None, None, None);
         Self {
             kind: "".into(),
@@ -322,6 +329,8 @@ impl Recorded {
             streak_of,
             tier,
             campaign,
+            redemption,
+            act,
             points,
             declined,
             reward,

@@ -41,13 +41,19 @@ struct Shop {
 
 impl Shop {
     fn new() -> Self {
-        let settings = StoreSettings { buckets: BUCKETS.0, dedupe_window: Duration::from_mins(1) };
+        let settings = StoreSettings {
+            buckets: BUCKETS.0,
+            dedupe_window: Duration::from_mins(1),
+            refunds_window: Duration::from_mins(1),
+        };
         Self { store: MemoryStore::new(settings), away: Arc::default(), probes: Arc::default() }
     }
 
     fn write(&mut self, member: &str, json: Vec<u8>) {
         let member = MemberId::from(member);
         let bucket = CommitBucket {
+            records: Vec::new(),
+            returned: Vec::new(),
             bucket: BUCKETS.of(&member),
             accounts: vec![AccountWrite { member, expected: 0, json }],
             receipts: Vec::new(),
@@ -408,7 +414,7 @@ fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
     let at = Coordinates { topic: "shop".into(), partition: 3, offset: 17 };
     let receipt = |source: &&str| {
         let event = EventId { source: (*source).into(), id: id.into() };
-        (event_key(&event), Receipt { at: at.clone(), fingerprint: 1 })
+        (event_key(&event), Receipt { at: at.clone(), fingerprint: 1, record: None })
     };
     let mut account = Account::new(member.clone());
     account.version = 1;
@@ -426,6 +432,8 @@ fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
         .line(),
     );
     let bucket = CommitBucket {
+        records: Vec::new(),
+        returned: Vec::new(),
         bucket: BUCKETS.of(&member),
         accounts: vec![AccountWrite { member, expected: 0, json: account.to_json() }],
         receipts: sources.iter().map(receipt).collect(),

@@ -49,8 +49,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn of(programme: &Programme, campaign: &CampaignId) -> Option<Self> {
-        let with_budget = programme.campaigns.iter().find(|other| other.id == *campaign)?;
-        Some(Self { campaign: campaign.clone(), whole: with_budget.budget? })
+        Some(Self { campaign: campaign.clone(), whole: programme.budget(campaign)? })
     }
 }
 

@@ -10,15 +10,16 @@ use super::outbox::{Channel, Unpublished};
 use super::{Lane, LaneError, Left};
 use crate::account::Account;
 use crate::log::Log;
-use crate::rules::clock;
+use crate::rules::clock::{self, What};
 use crate::store::{DueAt, LoadBucket, Store};
 use crate::types::Bucket;
 
 /// How long a lane has to publish what it took.
 const HOLD: Duration = Duration::from_mins(1);
 
-/// Members of one bucket that are taken at once.
-const MOST_OF_A_BUCKET: usize = 100;
+/// Members of one bucket that are taken in one turn. Few, because live events wait meanwhile: however many fall due at one
+/// instant, a turn grows by no more than a tenth of a full batch.
+const MOST_OF_A_BUCKET: usize = 16;
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// Publishes what has fallen due. Bounded: what is left comes with the next turn.
@@ -50,23 +51,28 @@ impl<L: Log, S: Store> Lane<L, S> {
                 let account = json.as_deref().map(Account::from_json).transpose();
                 let account =
                     account.map_err(|error| LaneError::Unreadable(format!("an account: {error}")))?;
-                let versions = &self.settings.versions;
-                let zone = &versions.first().zone;
-                let due = account.as_ref().map(|account| clock::due(zone, account, now));
+                let versions = self.settings.versions.clone();
+                let programme = versions.at(now);
+                let due = account.as_ref().map(|account| clock::due(programme, account, now));
                 let mut is_told = false;
                 for due in due.iter().flatten() {
-                    let programme = versions.at(due.at);
-                    if !programme.by_type.contains_key(due.celebration.occasion.event_type()) {
-                        continue;
-                    }
-                    let payload = self.renderer.occasion(&member, &due.celebration, &due.time);
+                    let payload = match &due.what {
+                        What::Celebration(day) => {
+                            if !versions.at(due.at).by_type.contains_key(day.occasion.event_type()) {
+                                continue;
+                            }
+                            self.renderer.occasion(&member, day, &due.time)
+                        }
+                        What::Account => self.renderer.came(&member, due.at.as_second(), &due.time),
+                        What::Refund(waiting) => self.renderer.waited(&member, waiting, &due.time),
+                    };
                     let (offset, channel, member) = (0, Channel::Internal, member.clone());
                     records.push(self.out(Unpublished { offset, channel, member, payload }));
                     is_told = true;
                 }
                 // Nothing pays for it today; a rule that is written until next year finds the member all the same.
                 if !is_told {
-                    let at = account.and_then(|account| clock::next_after(zone, &account, now));
+                    let at = account.and_then(|account| clock::next_after(programme, &account, now));
                     later.push((wanted.bucket, DueAt { member, at }));
                 }
             }

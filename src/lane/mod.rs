@@ -117,7 +117,8 @@ pub struct Lane<L, S> {
     renderer: Renderer,
     metrics: Metrics,
     status: Arc<LaneStatus>,
-    cache: Cache<MemberId, Account>,
+    /// Boxed: an account is half a kilobyte, and moves into its batch and back with every batch.
+    cache: Cache<MemberId, Box<Account>>,
     positions: Positions,
     /// What it holds of campaigns' budgets.
     leases: Leases,
@@ -350,7 +351,10 @@ impl<L: Log, S: Store> Lane<L, S> {
                 work.decide(batch, &self.settings, &self.renderer, &mut purse);
             }
             self.observe("decide", began);
-            if self.lease_what_is_short(&open)? {
+            if let Some(why) = open.iter().find_map(BucketWork::unreadable) {
+                return Err(Left::Failed(LaneError::Unreadable(why.to_owned())));
+            }
+            if open.iter().any(BucketWork::lacks_records) || self.lease_what_is_short(&open)? {
                 open.iter_mut().for_each(BucketWork::undo);
                 continue;
             }

@@ -19,6 +19,8 @@ pub enum Channel {
     TierChanges,
     /// What accrual tells itself. The record's member is the one that it is for, who may be of another bucket than the outbox.
     Internal,
+    /// A refund whose order never came, to the dead letters.
+    Unclaimed,
 }
 
 /// One record to publish.
@@ -44,6 +46,7 @@ pub fn push(blob: &mut Vec<u8>, offset: i64, channel: Channel, member: &MemberId
         Channel::Awards => 0,
         Channel::TierChanges => 1,
         Channel::Internal => 2,
+        Channel::Unclaimed => 3,
     });
     for bytes in [member.as_str().as_bytes(), payload] {
         // Records are bounded far below 4 GiB by the broker.
@@ -84,6 +87,7 @@ pub fn read(blob: &[u8]) -> Result<Vec<Unpublished>, String> {
             [0] => Channel::Awards,
             [1] => Channel::TierChanges,
             [2] => Channel::Internal,
+            [3] => Channel::Unclaimed,
             other => return Err(format!("outbox blob names channel {other:?}")),
         };
         let member = sized(&mut rest)?;
@@ -117,11 +121,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_blob_is_read_back_as_written(
-            records in prop::collection::vec((any::<i64>(), 0..3_usize, ".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 1..20)
+            records in prop::collection::vec((any::<i64>(), 0..4_usize, ".{0,20}", prop::collection::vec(any::<u8>(), 0..50)), 1..20)
         ) {
             let written: Vec<Unpublished> = records.into_iter().map(|(offset, channel, member, payload)| Unpublished {
                 offset,
-                channel: [Channel::Awards, Channel::TierChanges, Channel::Internal][channel],
+                channel: [Channel::Awards, Channel::TierChanges, Channel::Internal, Channel::Unclaimed][channel],
                 member: member.into(),
                 payload,
             }).collect();

@@ -140,7 +140,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                         key.partition.clone(),
                         OffsetRange { from: record.offset, until: record.offset + 1 },
                     ));
-                    if record.channel != Channel::Internal {
+                    if matches!(record.channel, Channel::Awards | Channel::TierChanges) {
                         let time = published_time(&record.payload).map_err(LaneError::Unreadable)?;
                         changed.entry(*bucket).or_default().insert(record.member.clone(), time);
                     }

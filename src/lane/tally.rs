@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-use crate::entry::{Applied, Change, EntryKind, Origin};
+use crate::entry::{Applied, Change, EntryKind, Origin, TierChange, TierWhy, Why};
 use crate::event::Reason;
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::{Programme, Versions};
@@ -54,14 +54,19 @@ impl Tally {
             Change::Entry(entry) => {
                 let Points(points) =
                     if entry.kind == EntryKind::Declined { entry.declined } else { entry.points };
+                // A label must not grow with what upstream asks for.
+                let is_unknown = matches!(entry.why, Some(Why::UnknownReward | Why::UnknownRedemption));
+                let by =
+                    if is_unknown { Origin::Redemption(RewardId::from(OTHER)) } else { entry.by.clone() };
                 let known =
-                    self.points.iter_mut().find(|(by, kind, _)| *kind == entry.kind && *by == entry.by);
+                    self.points.iter_mut().find(|(other, kind, _)| *kind == entry.kind && *other == by);
                 match known {
-                    Some((_, _, sum)) => *sum = sum.saturating_add(points),
-                    None => self.points.push((entry.by.clone(), entry.kind, points)),
+                    Some((_, _, sum)) => *sum = sum.saturating_add(points.saturating_abs()),
+                    None => self.points.push((by, entry.kind, points.saturating_abs())),
                 }
             }
             Change::Noted(_) => {}
+            Change::Tier(TierChange { why: TierWhy::Kept | TierWhy::ReviewDue, .. }) => {}
             Change::Tier(change) => {
                 *self.tier_changes.entry((change.from.clone(), change.to.clone())).or_default() += 1;
             }

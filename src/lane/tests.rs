@@ -10,6 +10,8 @@ use crate::store::memory::MemoryStore;
 
 const HEAD: &str = "programme: p\ntimezone: UTC\ncurrency: EUR\n";
 const DECEMBER: &str = "effective_from: 2026-12-01T00:00\n";
+/// 2026-11-30T12:00:00Z.
+const BEGINS: Duration = Duration::from_hours(498_900);
 const WINDOW: Duration = Duration::from_hours(30 * 24);
 
 fn versions(texts: &[String]) -> Arc<Versions> {
@@ -21,6 +23,7 @@ fn versions(texts: &[String]) -> Arc<Versions> {
 /// A lane and what it reads and writes.
 struct World {
     broker: MemoryBroker,
+    store: MemoryStore,
     lane: Lane<MemoryLog, MemoryStore>,
     current: Arc<Current>,
     metrics: Metrics,
@@ -30,8 +33,11 @@ struct World {
 
 impl World {
     fn new(versions: &Arc<Versions>, max_events: usize) -> Self {
-        let broker = MemoryBroker::new(&[("in".into(), 1)]);
-        let store = MemoryStore::new(StoreSettings { buckets: 2, dedupe_window: WINDOW });
+        let broker = MemoryBroker::new(&[("in".into(), 1), ("internal".into(), 1)]);
+        let store = MemoryStore::at(
+            StoreSettings { buckets: 2, dedupe_window: WINDOW, refunds_window: WINDOW },
+            BEGINS,
+        );
         let metrics = Metrics::new(versions).unwrap();
         let current = Arc::new(Current::new(versions.clone()));
         let settings = LaneSettings {
@@ -51,19 +57,21 @@ impl World {
             max_record_bytes: 10_000,
             cached_accounts: 10,
             leases: LeaseTimes { pause: Duration::ZERO, ..LeaseTimes::default() },
-            clock_every: Duration::MAX,
+            clock_every: Duration::ZERO,
             sleep: |_| {},
         };
         let log = broker.connect("lane");
-        let lane = Lane::new(log, store, settings, metrics.clone(), Arc::new(LaneStatus::new("0")));
-        Self { broker, lane, current, metrics, sent: 0, read: 0 }
+        let lane = Lane::new(log, store.clone(), settings, metrics.clone(), Arc::new(LaneStatus::new("0")));
+        Self { broker, store, lane, current, metrics, sent: 0, read: 0 }
     }
 
     fn send(&mut self, kind: &str, time: &str, data: &str) {
         self.sent += 1;
         let number = self.sent;
+        let order =
+            if data.contains("order_id") { String::new() } else { format!(r#""order_id":"o{number}","#) };
         let payload = format!(
-            r#"{{"specversion":"1.0","id":"e{number}","source":"s","type":"{kind}","time":"{time}","data":{{"order_id":"o{number}","currency":"EUR",{data}}}}}"#
+            r#"{{"specversion":"1.0","id":"e{number}","source":"s","type":"{kind}","time":"{time}","data":{{{order}"currency":"EUR",{data}}}}}"#
         );
         let partition = TopicPartition { topic: "in".into(), partition: 0 };
         self.broker.produce(&partition, None, payload.into_bytes());
@@ -241,5 +249,57 @@ redemption: {{rewards: [{{id: mug, kind: goods, points: 50}}]}}\n"
         r#"accrual_points_total{by="rule",kind="declined",rule="visit"} 5"#,
     ] {
         assert!(world.metric(line), "{line}\n{}", world.metrics.render().unwrap());
+    }
+}
+
+#[test]
+fn a_refund_whose_order_never_comes_waits_as_long_as_events_are_remembered_and_is_a_dead_letter_then() {
+    let versions = versions(&[format!(
+        "{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}]\n"
+    )]);
+    let mut world = World::new(&versions, 10);
+    let refund = r#""member_id":"m","refund_id":"r1","amount":"4.00""#;
+    world.send("order.refunded", "2026-11-30T12:00:00Z", refund);
+    assert_eq!(world.entries(&versions), ["noted 0 0"]);
+    assert_eq!(
+        world.store.due().values().copied().collect::<Vec<_>>(),
+        [BEGINS.as_secs().cast_signed() + 30 * 86_400]
+    );
+    world.store.advance(WINDOW.checked_sub(Duration::from_secs(1)).unwrap());
+    assert_eq!(world.entries(&versions), [""; 0]);
+    world.store.advance(Duration::from_secs(1));
+    assert_eq!(world.entries(&versions), ["noted 0 0"]);
+    let letters = world.broker.read(&"dead-letters".into());
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    let header = |name: &str| {
+        let found = letter.headers.iter().find(|header| header.name == name).unwrap();
+        String::from_utf8(found.value.clone().unwrap()).unwrap()
+    };
+    assert_eq!(header("accrual-reason"), "unknown_order");
+    assert!(world.metric(r#"accrual_dead_letters_total{reason="unknown_order"} 1"#));
+    // It is the refund as it came, to be sent again once its order was.
+    let letter: Value = serde_json::from_slice(letter.payload.as_deref().unwrap()).unwrap();
+    assert_eq!(
+        (&letter["id"], &letter["type"], &letter["data"]["amount"]),
+        (&"e1".into(), &"order.refunded".into(), &"4.00".into())
+    );
+    assert!(world.store.due().is_empty(), "nothing is left to come");
+}
+
+#[test]
+fn a_refund_that_comes_before_its_order_takes_its_points_back_once_the_order_is_there() {
+    let versions = versions(&[format!(
+        "{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}]\n"
+    )]);
+    for max_events in [1, 10] {
+        let mut world = World::new(&versions, max_events);
+        let refund = r#""member_id":"m","order_id":"o2","refund_id":"r1","amount":"4.00""#;
+        world.send("order.refunded", "2026-11-30T12:00:00Z", refund);
+        world.send("order.paid", "2026-11-30T11:00:00Z", r#""member_id":"m","amount":"10.00""#);
+        assert_eq!(
+            world.entries(&versions),
+            ["noted 0 0", "purchase 10 0", "purchase -4 0", "noted 0 0", "noted 0 0"]
+        );
+        assert!(world.store.due().is_empty() && world.broker.read(&"dead-letters".into()).is_empty());
     }
 }

@@ -2,26 +2,26 @@
 //! decided. A bucket is written whole or refused whole, and decided again by itself.
 
 use foldhash::{HashMap, HashMapExt};
+use std::cell::RefCell;
 use std::collections::hash_map::Entry as Slot;
-
-use jiff::tz::TimeZone;
+use std::sync::Arc;
 
 use super::budgets::{Budget, Purse};
 use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
 use crate::account::{Account, Retention};
-use crate::entry::{Applied, Change, Renderer};
+use crate::entry::{Applied, Change, Message, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
 use crate::programme::Programme;
-use crate::rules::{self, Draw, Outside, Unsure, clock};
+use crate::rules::{self, Draw, Outside, Refusal, Unsure, clock, due};
 use crate::store::{
     AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
-    ReceiptKey, Store,
+    ReceiptKey, Returned, Store,
 };
-use crate::types::{Bucket, CampaignId, Coordinates, MemberId, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, MemberId, Points, TopicPartition};
 
 /// One bucket's share of a batch.
 #[derive(Debug)]
@@ -36,6 +36,14 @@ pub(super) struct BucketWork {
     verdicts: Vec<Verdict>,
     /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
     once: Vec<ReceiptKey>,
+    /// The records that deciding asked for, as the store has them, see [`crate::record`].
+    records: HashMap<ReceiptKey, Option<Receipt>>,
+    /// Records that deciding asked for and that are not loaded yet.
+    missing: Vec<ReceiptKey>,
+    /// Records that were made or changed, each in the receipt of its key.
+    changed: HashMap<ReceiptKey, Receipt>,
+    /// What comes back to budgets.
+    returned: Vec<Returned>,
     /// What was decided takes this of budgets.
     draws: Vec<(Budget, Draw)>,
     grants: Vec<Grant>,
@@ -44,13 +52,17 @@ pub(super) struct BucketWork {
 #[derive(Debug)]
 struct Held {
     /// The account; it moves on to the cache once it is written.
-    account: Option<Account>,
+    account: Option<Box<Account>>,
     /// The version that the store holds.
     stored: u64,
     /// What to publish as the account's snapshot, if it is to be published.
     snapshot: Option<Snapshot>,
     /// Whether an event said something that the next moment depends on at which something falls due.
     due_moves: bool,
+    /// What the next moment depended on when the account was loaded, see [`due::tell_tale`].
+    tell_tale: [Option<i64>; 5],
+    /// The version of the programme that decided the account's latest event.
+    programme: Option<Arc<Programme>>,
 }
 
 #[derive(Debug)]
@@ -79,6 +91,8 @@ enum Verdict {
         unsure: Vec<Unsure>,
         once: Vec<ReceiptKey>,
         draws: Vec<Draw>,
+        returns: Vec<(CampaignId, Points)>,
+        records: Vec<(ReceiptKey, Box<str>)>,
     },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
@@ -88,6 +102,8 @@ enum Verdict {
     Duplicate(&'static str),
     /// It cannot count.
     Rejected(Rejected),
+    /// The store holds a record that cannot be read.
+    Unreadable(String),
 }
 
 /// Groups the batch's events by bucket.
@@ -124,6 +140,10 @@ impl BucketWork {
             known: None,
             verdicts: Vec::new(),
             once: Vec::new(),
+            records: HashMap::new(),
+            missing: Vec::new(),
+            changed: HashMap::new(),
+            returned: Vec::new(),
             draws: Vec::new(),
             grants: Vec::new(),
         }
@@ -138,37 +158,78 @@ impl BucketWork {
         renderer: &Renderer,
         purse: &mut Purse,
     ) {
-        let Self { events, accounts, known, verdicts, draws: drawn, grants, .. } = self;
+        let Self {
+            events,
+            accounts,
+            known,
+            verdicts,
+            draws: drawn,
+            grants,
+            records,
+            missing,
+            changed,
+            returned,
+            ..
+        } = self;
         // Receipts that this batch itself makes: the same event twice in one batch counts once.
-        let mut fresh: HashMap<&str, Receipt> = HashMap::new();
+        let mut fresh: HashMap<&str, Receipt> = HashMap::with_capacity(2 * events.len());
         let mut fresh_once: Vec<ReceiptKey> = Vec::new();
+        let asked: RefCell<Vec<ReceiptKey>> = RefCell::default();
         verdicts.clear();
+        verdicts.reserve(events.len());
         drawn.clear();
         grants.clear();
+        returned.clear();
+        changed.clear();
         for &at in events.iter() {
             let Some((event, record)) = event(batch, at) else { continue };
             let programme = settings.versions.at(event.time);
             let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
-                None => match accounts.get_mut(&event.member).and_then(|held| held.account.as_mut()) {
-                    Some(account) => {
+                None => match accounts.get_mut(&event.member).and_then(Held::account_mut) {
+                    Some((account, decided_by)) => {
+                        *decided_by = Some(Arc::clone(programme));
                         let paid_before = |key: &ReceiptKey| {
                             fresh_once.contains(key)
                                 || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
                         };
                         let left = |campaign: &CampaignId| purse.left(programme, campaign);
-                        let outside = Outside { paid_before: &paid_before, left: &left };
+                        let recorded = |key: &ReceiptKey| {
+                            if let Some(receipt) = changed.get(key) {
+                                return receipt.record.clone();
+                            }
+                            let Some(found) = records.get(key) else {
+                                asked.borrow_mut().push(key.clone());
+                                return None;
+                            };
+                            found.as_ref().and_then(|receipt| receipt.record.clone())
+                        };
+                        let outside = Outside { paid_before: &paid_before, left: &left, record: &recorded };
                         decide_event(event, account, programme, &settings.retention, renderer, &outside)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
-            if let Verdict::Applied { once, draws, .. } = &verdict {
+            if let Verdict::Applied { once, draws, returns, records: made, .. } = &verdict {
                 fresh_once.extend_from_slice(once);
                 for draw in draws {
                     let Some(budget) = Budget::of(programme, &draw.campaign) else { continue };
                     purse.take(&budget, draw, grants);
                     drawn.push((budget, draw.clone()));
+                }
+                returned.extend(
+                    returns
+                        .iter()
+                        .map(|(campaign, points)| Returned { campaign: campaign.clone(), points: *points }),
+                );
+                for (key, json) in made {
+                    // A record that changes stays where it was made.
+                    let stored = records.get(key).and_then(Option::as_ref);
+                    let (at, fingerprint) = match changed.get(key).or(stored) {
+                        Some(receipt) => (receipt.at.clone(), receipt.fingerprint),
+                        None => (record.at.clone(), event.fingerprint),
+                    };
+                    changed.insert(key.clone(), Receipt { at, fingerprint, record: Some(json.clone()) });
                 }
             }
             if let Verdict::Rejected(_) = verdict {
@@ -176,16 +237,17 @@ impl BucketWork {
             }
             verdicts.push(verdict);
         }
+        missing.append(&mut asked.borrow_mut());
+    }
+
+    /// Whether deciding asked for records that are not loaded, so that the bucket is to be decided again with them.
+    pub(super) fn lacks_records(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// What to write for the bucket, if anything.
-    fn commit(
-        &mut self,
-        batch: &[Delivered],
-        published: Vec<OutboxKey>,
-        zone: &TimeZone,
-    ) -> Option<CommitBucket> {
-        let mut receipts = Vec::new();
+    fn commit(&mut self, batch: &[Delivered], published: Vec<OutboxKey>) -> Option<CommitBucket> {
+        let mut receipts = Vec::with_capacity(2 * self.events.len());
         let mut outbox: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
         for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
             let Some((event, record)) = event(batch, at) else { continue };
@@ -195,12 +257,14 @@ impl BucketWork {
                 let again = matches!(verdict, Verdict::Again(_));
                 held.show(&event.time_text, again);
                 // What is published again was written with its moment.
-                held.due_moves |= !again && (event.profile.is_some() || event.internal.is_some());
+                let moves = event.profile.is_some() || event.internal.is_some() || event.deed.is_some();
+                held.due_moves |= !again && moves;
             }
             let Verdict::Applied { rendered, once, .. } = verdict else { continue };
-            let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint };
+            let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint, record: None };
             if let Some(key) = &event.business_key {
-                receipts.push((key.clone(), receipt.clone()));
+                let with_record = self.changed.remove(key);
+                receipts.push((key.clone(), with_record.unwrap_or_else(|| receipt.clone())));
             }
             receipts.extend(once.iter().map(|key| (key.clone(), receipt.clone())));
             receipts.push((event.receipt_key.clone(), receipt));
@@ -211,8 +275,10 @@ impl BucketWork {
         }
         let (mut accounts, mut due) = (Vec::new(), Vec::new());
         for (member, held) in &mut self.accounts {
-            if let (true, Some(account)) = (held.due_moves, &held.account) {
-                due.push(DueAt { member: member.clone(), at: clock::next(zone, account) });
+            if let (Some(account), Some(programme)) = (&held.account, &held.programme)
+                && (held.due_moves || due::tell_tale(account) != held.tell_tale)
+            {
+                due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
             }
             let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
             let json = account.to_json();
@@ -232,9 +298,11 @@ impl BucketWork {
             bucket: self.bucket,
             accounts,
             receipts,
+            records: self.changed.drain().collect(),
             outbox,
             published,
             grants: self.grants.clone(),
+            returned: self.returned.clone(),
             due,
         })
     }
@@ -253,6 +321,14 @@ impl BucketWork {
         }
     }
 
+    /// Why a record of the bucket cannot be read, if one cannot.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        self.verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Unreadable(why) => Some(why.as_str()),
+            _ => None,
+        })
+    }
+
     /// What the events wanted and took of budgets.
     pub(super) fn draws(&self) -> &[(Budget, Draw)] {
         &self.draws
@@ -262,6 +338,9 @@ impl BucketWork {
     pub(super) fn undo(&mut self) {
         self.accounts.clear();
         self.verdicts.clear();
+        // What was asked for is loaded with the accounts; whoever changed a record changed its account.
+        let known = std::mem::take(&mut self.records).into_keys();
+        self.missing.extend(known);
     }
 
     /// The commit is done: what was written is what is published.
@@ -276,8 +355,20 @@ impl BucketWork {
 }
 
 impl Held {
-    fn stored(account: Account) -> Self {
-        Self { stored: account.version, account: Some(account), snapshot: None, due_moves: false }
+    fn stored(account: Box<Account>) -> Self {
+        Self {
+            stored: account.version,
+            tell_tale: due::tell_tale(&account),
+            account: Some(account),
+            snapshot: None,
+            due_moves: false,
+            programme: None,
+        }
+    }
+
+    /// The account, and where to note what decided its latest event.
+    fn account_mut(&mut self) -> Option<(&mut Account, &mut Option<Arc<Programme>>)> {
+        Some((self.account.as_mut()?, &mut self.programme))
     }
 
     /// Has the account's snapshot published, if it changed or `again` what changed it is published.
@@ -331,7 +422,7 @@ fn recognise<'b>(
             Verdict::Rejected(Rejected::new(Reason::ConflictingDuplicate, detail))
         });
     }
-    let receipt = Receipt { at: at.clone(), fingerprint: event.fingerprint };
+    let receipt = Receipt { at: at.clone(), fingerprint: event.fingerprint, record: None };
     if let Some(business) = &event.business_key {
         if stored(business).is_some() || fresh.contains_key(business.as_ref()) {
             return Some(Verdict::Duplicate("business_key"));
@@ -368,17 +459,25 @@ fn decide_event(
                 };
                 (channel, event.member.clone(), renderer.change(event, applied, &programme.version))
             });
-            let referral = outcome.referral.as_ref().map(|referral| {
-                (Channel::Internal, referral.referrer.clone(), renderer.referred(event, referral))
+            let messages = outcome.messages.iter().map(|message| {
+                let channel = match message {
+                    Message::Unclaimed(_) => Channel::Unclaimed,
+                    _ => Channel::Internal,
+                };
+                (channel, message.addressee(&event.member).clone(), renderer.message(event, message))
             });
-            let rendered = rendered.chain(referral).collect();
-            let rules::Outcome { applied, unsure, once, draws, .. } = outcome;
-            Verdict::Applied { applied, rendered, unsure, once, draws }
+            let rendered = rendered.chain(messages).collect();
+            let rules::Outcome { applied, unsure, once, draws, returns, records, .. } = outcome;
+            Verdict::Applied { applied, rendered, unsure, once, draws, returns, records }
         }
-        Err(overflow) => {
+        Err(Refusal::Overflow(overflow)) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
             Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail))
         }
+        Err(refusal @ Refusal::TooManyWaiting) => {
+            Verdict::Rejected(Rejected::new(Reason::TooManyWaiting, refusal.to_string()))
+        }
+        Err(refusal @ Refusal::Unreadable { .. }) => Verdict::Unreadable(refusal.to_string()),
     }
 }
 
@@ -390,6 +489,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut asked = Vec::new();
         for (at, work) in open.iter_mut().enumerate() {
             let mut members = Vec::new();
+            work.accounts.reserve(work.events.len());
             for &at in &work.events {
                 let Some((event, _)) = event(batch, at) else { continue };
                 if let Slot::Vacant(slot) = work.accounts.entry(event.member.clone()) {
@@ -397,15 +497,24 @@ impl<L: Log, S: Store> Lane<L, S> {
                         slot.insert(Held::stored(account));
                     } else {
                         members.push(event.member.clone());
-                        slot.insert(Held::stored(Account::new(event.member.clone())));
+                        slot.insert(Held::stored(Box::new(Account::new(event.member.clone()))));
                     }
                 }
             }
-            let receipts = if work.known.is_some() {
+            let mut receipts: Vec<ReceiptKey> = if work.known.is_some() {
                 receipt_keys(batch, &work.events).chain(work.once.iter().cloned()).collect()
             } else {
                 Vec::new()
             };
+            let of_events =
+                work.events.iter().filter_map(|&at| event(batch, at)).flat_map(|(event, _)| event.records());
+            let records: Vec<ReceiptKey> = work.missing.drain(..).chain(of_events).collect();
+            for key in records {
+                if let Slot::Vacant(slot) = work.records.entry(key) {
+                    receipts.push(slot.key().clone());
+                    slot.insert(None);
+                }
+            }
             if !members.is_empty() || !receipts.is_empty() {
                 wanted.push(LoadBucket { bucket: work.bucket, members, receipts });
                 asked.push(at);
@@ -433,11 +542,18 @@ impl<L: Log, S: Store> Lane<L, S> {
             let account = Account::from_json(&json).map_err(|error| {
                 LaneError::Unreadable(format!("an account in bucket {}: {error}", work.bucket.0))
             })?;
-            work.accounts.insert(member, Held::stored(account));
+            work.accounts.insert(member, Held::stored(Box::new(account)));
+        }
+        let mut found: Vec<(ReceiptKey, Receipt)> = Vec::new();
+        for (key, receipt) in wanted.receipts.into_iter().zip(loaded.receipts) {
+            let Some(receipt) = receipt else { continue };
+            if let Some(record) = work.records.get_mut(&key) {
+                *record = Some(receipt.clone());
+            }
+            found.push((key, receipt));
         }
         if let Some(known) = &mut work.known {
-            let found = wanted.receipts.into_iter().zip(loaded.receipts);
-            known.receipts = found.filter_map(|(key, receipt)| Some((key, receipt?))).collect();
+            known.receipts = found.into_iter().collect();
             known.unpublished.clear();
             for (key, blob) in loaded.outbox {
                 for record in outbox::read(&blob).map_err(LaneError::Unreadable)? {
@@ -464,7 +580,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut places = Vec::with_capacity(open.len());
         for (at, work) in open.iter_mut().enumerate() {
             let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
-            if let Some(commit) = work.commit(batch, published, &self.settings.versions.first().zone) {
+            if let Some(commit) = work.commit(batch, published) {
                 commits.push(commit);
                 places.push(at);
             }
@@ -557,6 +673,9 @@ impl<L: Log, S: Store> Lane<L, S> {
                         tally.awarded(record.published_ms);
                         let offset = record.at.offset;
                         for (channel, member, payload) in rendered {
+                            if channel == Channel::Unclaimed {
+                                tally.dead_letter(Reason::UnknownOrder);
+                            }
                             records.push(self.out(Unpublished { offset, channel, member, payload }));
                         }
                         EventResult::Applied
@@ -576,6 +695,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                         records.push(self.dead_letter(record, &rejected));
                         EventResult::DeadLetter
                     }
+                    Verdict::Unreadable(_) => continue, // the lane has ended by it; see `Lane::settle`
                 };
                 tally.event(Some(&event.kind), result);
             }
@@ -602,23 +722,27 @@ impl<L: Log, S: Store> Lane<L, S> {
             Channel::Awards => &self.settings.outputs.awards,
             Channel::TierChanges => &self.settings.outputs.tier_changes,
             Channel::Internal => &self.settings.outputs.internal,
+            Channel::Unclaimed => &self.settings.outputs.dead_letters,
+        };
+        let headers = if record.channel == Channel::Unclaimed {
+            let detail = "no order of this id was paid within dedupe.window of the refund";
+            why_dead(Reason::UnknownOrder, detail)
+        } else {
+            Vec::new()
         };
         OutRecord {
             topic: topic.clone(),
             key: Some(record.member.as_str().as_bytes().to_vec()),
             payload: Some(record.payload),
-            headers: Vec::new(),
+            headers,
         }
     }
 
     /// The record byte for byte, with headers that say where from and why.
     fn dead_letter(&self, record: &Record, rejected: &Rejected) -> OutRecord {
-        let header =
-            |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
         let mut headers = record.headers.clone();
+        headers.extend(why_dead(rejected.reason, &rejected.detail));
         headers.extend([
-            header("accrual-reason", rejected.reason.as_str().to_owned()),
-            header("accrual-detail", rejected.detail.clone()),
             header("accrual-topic", record.at.topic.to_string()),
             header("accrual-partition", record.at.partition.to_string()),
             header("accrual-offset", record.at.offset.to_string()),
@@ -630,6 +754,15 @@ impl<L: Log, S: Store> Lane<L, S> {
             headers,
         }
     }
+}
+
+fn header(name: &str, value: String) -> Header {
+    Header { name: name.to_owned(), value: Some(value.into_bytes()) }
+}
+
+/// What says why a record is a dead letter.
+fn why_dead(reason: Reason, detail: &str) -> Vec<Header> {
+    vec![header("accrual-reason", reason.as_str().to_owned()), header("accrual-detail", detail.to_owned())]
 }
 
 /// Every receipt that could tell that one of these events counted before.

@@ -7,13 +7,14 @@
 pub mod campaign;
 pub mod condition;
 pub mod current;
+pub mod lifetime;
 mod parse;
+pub mod redemption;
 pub mod reward;
 pub mod versions;
 pub mod warnings;
 
 pub use parse::Written;
-pub(crate) use parse::not_supported_yet;
 pub use versions::{ProgrammeText, Versions};
 
 use std::collections::HashMap;
@@ -24,8 +25,11 @@ use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{EventType, Points, RuleId, TierId};
+use crate::types::{CampaignId, EventType, Points, RuleId, TierId};
+use crate::yaml::CalendarSpan;
 use campaign::Campaign;
+use lifetime::{EndOf, Lifetime};
+use redemption::Redemption;
 use reward::Reward;
 
 /// A whole programme, validated.
@@ -45,14 +49,20 @@ pub struct Programme {
     pub currency: String,
     /// How fractions of a point become whole points, once on each entry.
     pub rounding: Rounding,
+    /// How long points live where their rule does not say otherwise.
+    pub lifetime: Lifetime,
+    /// What a refund or an adjustment does that finds too few points.
+    pub shortfall: Shortfall,
+    /// How long before points expire their member is told.
+    pub notice: Option<CalendarSpan>,
     /// The levels that members rise through, if the programme has any.
     pub tiers: Option<Tiers>,
     /// All rules, in the order of the file.
     pub rules: Vec<Rule>,
     /// All campaigns, in the order of the file.
     pub campaigns: Vec<Campaign>,
-    /// The catalogue, in the order of the file.
-    pub rewards: Vec<Arc<Reward>>,
+    /// What points buy, and the catalogue that rules give out of.
+    pub redemption: Redemption,
     /// What pays by event type, so that an event meets only what it could match. Holds every type that is
     /// read, also those that pay nothing and only say something of the member.
     pub by_type: HashMap<EventType, Paying>,
@@ -62,6 +72,23 @@ impl Programme {
     /// A rule by its name.
     pub fn rule(&self, id: &RuleId) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.id == *id)
+    }
+
+    /// What there is of something for all members together: of a campaign's points, of a reward or a prize of the
+    /// catalogue. Nothing where it has no end.
+    pub fn budget(&self, id: &CampaignId) -> Option<Points> {
+        if let Some(campaign) = self.campaigns.iter().find(|campaign| campaign.id == *id) {
+            return campaign.budget;
+        }
+        let stock = |stock: Option<u32>| stock.map(|stock| Points(stock.into()));
+        self.redemption.offers.iter().find_map(|offer| {
+            if offer.stock.is_some() && offer.stock_id() == *id {
+                return stock(offer.stock);
+            }
+            let prize =
+                offer.prizes.iter().find(|prize| prize.stock.is_some() && offer.prize_id(prize) == *id);
+            prize.and_then(|prize| stock(prize.stock))
+        })
     }
 
     /// How many calendar months of points earned or money spent an account must keep for its tiers.
@@ -94,6 +121,15 @@ pub enum Rounding {
     Ceil,
 }
 
+/// What a debit does that finds too few points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shortfall {
+    /// It takes them all the same, and the balance is below zero until they are earned.
+    Negative,
+    /// It takes what there is, and the entry says what it could not take.
+    Clamp,
+}
+
 /// The levels of membership and what is measured to reach them.
 #[derive(Debug)]
 pub struct Tiers {
@@ -101,6 +137,8 @@ pub struct Tiers {
     pub measure: Measure,
     /// Over which time it counts.
     pub window: Window,
+    /// When a level that was reached is looked at again; never where absent.
+    pub review: Option<Review>,
     /// At least one; `from` ascends strictly and the first is reached from 0.
     pub levels: Vec<Level>,
 }
@@ -126,6 +164,30 @@ pub enum Window {
     CalendarYear,
 }
 
+/// When it is looked at whether a member keeps a level, and what follows where the measure is too small for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Review {
+    /// So long after the level was reached or last kept.
+    pub every: CalendarSpan,
+    /// Whether that moment is moved to the end of a month or a year.
+    pub at: EndOf,
+    /// So much later, so that a member can still make up for what is missing.
+    pub grace: CalendarSpan,
+    /// So long before it a member who would not keep the level is told.
+    pub notice: Option<CalendarSpan>,
+    /// What follows.
+    pub drop: Drop,
+}
+
+/// What follows where the measure is too small for a level.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drop {
+    /// The level below, or a higher one that the measure is enough for.
+    OneLevel,
+    /// The level that the measure is enough for.
+    ToMeasure,
+}
+
 /// One level.
 #[derive(Debug)]
 pub struct Level {
@@ -135,6 +197,8 @@ pub struct Level {
     pub from: Points,
     /// What a point of base is multiplied by; 1 pays nothing more.
     pub earn: Decimal,
+    /// What the worth of redeemed points is multiplied by; 1 is worth nothing more.
+    pub redeem: Decimal,
     /// What it gives beside points, shown to the member.
     pub benefits: Vec<String>,
 }
@@ -167,6 +231,8 @@ pub struct Rule {
     pub to: Payee,
     /// When it pays.
     pub after: After,
+    /// How long its points live.
+    pub lifetime: Lifetime,
 }
 
 /// Whom a rule pays. Anybody else than the event's member is paid by an event of their own.

@@ -31,6 +31,10 @@ pub enum RewardKind {
     Goods,
     /// A service.
     Service,
+    /// Money off an order, bought at the rate.
+    Money,
+    /// A draw.
+    Lottery,
 }
 
 /// As a sentence names it: "ten-off, a coupon worth 10.00".
@@ -40,6 +44,8 @@ impl fmt::Display for Reward {
             RewardKind::Coupon => "a coupon",
             RewardKind::Goods => "goods",
             RewardKind::Service => "a service",
+            RewardKind::Money => "money",
+            RewardKind::Lottery => "a lottery",
         };
         write!(f, "{}, {kind}", self.id)?;
         self.worth.map_or(Ok(()), |worth| write!(f, " worth {worth}"))

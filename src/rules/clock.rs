@@ -1,5 +1,6 @@
-//! What falls due by itself: a member's birthday and the anniversary of their registration, each once a year at the first
-//! moment of the day in the programme's zone.
+//! What the clock tells: a member's birthday and the anniversary of their registration, each once a year at the first
+//! moment of the day in the programme's zone; what falls due in the account ([`due`](super::due)); and the end of what a
+//! refund waits for its order.
 //!
 //! The account says which year's is over, so that a day is celebrated once however often its event comes.
 
@@ -7,45 +8,102 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::account::Account;
+use super::due;
+use crate::account::{Account, WaitingRefund};
 use crate::event::Event;
 use crate::event::internal::{Celebration, Internal};
+use crate::programme::Programme;
 use crate::programme::campaign::birthday_in;
+use crate::programme::lifetime::after;
 use crate::types::Occasion;
+use crate::yaml::CalendarSpan;
 
 /// A day that is over for longer is not celebrated any more: the clock stood still, or had nobody to tell.
 const LATE_BY_AT_MOST: i64 = 31 * 86_400;
 
-/// A member's day that has come.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Something of a member's that has come.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Due {
-    /// Which day.
-    pub celebration: Celebration,
-    /// Its first moment.
+    /// What.
+    pub what: What,
+    /// Its moment.
     pub at: Timestamp,
     /// The same as it is published (RFC 3339).
     pub time: String,
 }
 
+/// What may come.
+#[derive(Clone, PartialEq, Debug)]
+pub enum What {
+    /// A day.
+    Celebration(Celebration),
+    /// Something of the account's points or its level, see [`due`](super::due). All of it goes with one event.
+    Account,
+    /// The end of what a refund waits for its order.
+    Refund(Box<WaitingRefund>),
+}
+
 /// The moment at which something falls due next, in seconds since 1970; it may have passed.
-pub fn next(zone: &TimeZone, account: &Account) -> Option<i64> {
-    days(zone, account).filter_map(|day| Some(moment(zone, day.in_year(day.last + 1))?.as_second())).min()
+pub fn next(programme: &Programme, account: &Account) -> Option<i64> {
+    let zone = &programme.zone;
+    let days = days(zone, account)
+        .filter_map(|day| Some(moment(zone, day.in_year(day.last + 1))?.as_second()))
+        .min();
+    earliest([
+        days,
+        due::next(programme, account),
+        waiting(account),
+        anniversary_of_level(programme, account),
+    ])
 }
 
 /// The moment after `now` at which something falls due next, whatever has passed.
-pub fn next_after(zone: &TimeZone, account: &Account, now: Timestamp) -> Option<i64> {
+pub fn next_after(programme: &Programme, account: &Account, now: Timestamp) -> Option<i64> {
+    let zone = &programme.zone;
     let year = zone.to_datetime(now).year();
     let first = |day: Day| {
         let years = (year.max(day.last + 1)..).take(2);
         let mut moments = years.filter_map(|year| moment(zone, day.in_year(year)));
         moments.find(|moment| *moment > now).map(Timestamp::as_second)
     };
-    days(zone, account).filter_map(first).min()
+    let days = days(zone, account).filter_map(first).min();
+    let others = [due::next(programme, account), waiting(account), anniversary_of_level(programme, account)];
+    let others = others.map(|moment| moment.filter(|moment| *moment > now.as_second()));
+    earliest([days].into_iter().chain(others))
+}
+
+fn earliest(moments: impl IntoIterator<Item = Option<i64>>) -> Option<i64> {
+    moments.into_iter().flatten().min()
+}
+
+/// The end of what a refund waits.
+fn waiting(account: &Account) -> Option<i64> {
+    account.waiting.iter().map(|waiting| waiting.until).min()
+}
+
+/// Who has a level is looked at once a year also where no level is reviewed, so that a review that is written later finds
+/// everybody.
+fn anniversary_of_level(programme: &Programme, account: &Account) -> Option<i64> {
+    let held = account.tier.as_ref()?;
+    let year = CalendarSpan { months: 12, days: 0 };
+    let mut at = held.since;
+    for _ in 0..200 {
+        at = after(&programme.zone, Timestamp::from_second(at).ok()?, year)?;
+        if at > account.newest {
+            return Some(at);
+        }
+    }
+    None
 }
 
 /// What has come by `now`: of each day the latest, unless it is over or too long ago.
-pub fn due(zone: &TimeZone, account: &Account, now: Timestamp) -> Vec<Due> {
+pub fn due(programme: &Programme, account: &Account, now: Timestamp) -> Vec<Due> {
+    let zone = &programme.zone;
     let this_year = zone.to_datetime(now).year();
+    let of = |what: What, at: Timestamp| {
+        let time = at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        Due { what, at, time }
+    };
     let latest = |day: Day| {
         let come = |year: i16| {
             let at = moment(zone, day.in_year(year)).filter(|at| *at <= now)?;
@@ -53,10 +111,18 @@ pub fn due(zone: &TimeZone, account: &Account, now: Timestamp) -> Vec<Due> {
         };
         let (year, at) = come(this_year).or_else(|| come(this_year - 1))?;
         let is_due = year > day.last && now.as_second() - at.as_second() <= LATE_BY_AT_MOST;
-        let time = at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        is_due.then_some(Due { celebration: Celebration { occasion: day.occasion, year }, at, time })
+        is_due.then(|| of(What::Celebration(Celebration { occasion: day.occasion, year }), at))
     };
-    days(zone, account).filter_map(latest).collect()
+    let mut due: Vec<Due> = days(zone, account).filter_map(latest).collect();
+    let has_come = due::next(programme, account).is_some_and(|moment| moment <= now.as_second());
+    let account_due = due::latest(programme, account, now.as_second()).filter(|_| has_come);
+    due.extend(account_due.and_then(|at| Timestamp::from_second(at).ok()).map(|at| of(What::Account, at)));
+    let over = account.waiting.iter().filter(|waiting| waiting.until <= now.as_second());
+    due.extend(over.filter_map(|waiting| {
+        let at = Timestamp::from_second(waiting.until).ok()?;
+        Some(of(What::Refund(Box::new(waiting.clone())), at))
+    }));
+    due
 }
 
 /// Whether the event says of a day that it has come, and that day is over.
@@ -101,8 +167,9 @@ mod tests {
     use super::*;
     use crate::account::Profile;
 
-    fn zone() -> TimeZone {
-        TimeZone::get("Asia/Shanghai").unwrap()
+    fn programme() -> Programme {
+        let text = "programme: p\ntimezone: Asia/Shanghai\ncurrency: CNY\nrules: [{id: r, on: order.paid, earn: {points: 1}}]\n";
+        Programme::parse("programme.yaml", text).unwrap()
     }
 
     fn born(birthday: &str, last: i16) -> Account {
@@ -119,18 +186,19 @@ mod tests {
     #[test]
     fn a_birthday_comes_at_the_first_moment_of_the_day_in_the_programmes_zone() {
         let ann = born("1990-05-17", 2025);
-        assert_eq!(next(&zone(), &ann), Some(at("2026-05-17T00:00:00+08:00").as_second()));
-        assert_eq!(due(&zone(), &ann, at("2026-05-16T15:59:59Z")), []);
-        let found = due(&zone(), &ann, at("2026-05-16T16:00:00Z"));
+        assert_eq!(next(&programme(), &ann), Some(at("2026-05-17T00:00:00+08:00").as_second()));
+        assert_eq!(due(&programme(), &ann, at("2026-05-16T15:59:59Z")), []);
+        let found = due(&programme(), &ann, at("2026-05-16T16:00:00Z"));
         assert_eq!(found[0].time, "2026-05-17T00:00:00+08:00");
-        assert_eq!(found[0].celebration, Celebration { occasion: Occasion::Birthday, year: 2026 });
-        assert_eq!(due(&zone(), &born("1990-05-17", 2026), at("2026-05-18T00:00:00Z")), []);
+        let birthday = Celebration { occasion: Occasion::Birthday, year: 2026 };
+        assert_eq!(found[0].what, What::Celebration(birthday));
+        assert_eq!(due(&programme(), &born("1990-05-17", 2026), at("2026-05-18T00:00:00Z")), []);
     }
 
     #[test]
     fn who_was_born_on_a_leap_day_has_a_birthday_every_year() {
         for (year, day) in [(2027, "2027-02-28"), (2028, "2028-02-29")] {
-            let next = next(&zone(), &born("2000-02-29", year - 1)).unwrap();
+            let next = next(&programme(), &born("2000-02-29", year - 1)).unwrap();
             assert_eq!(next, at(&format!("{day}T00:00:00+08:00")).as_second());
         }
     }
@@ -138,12 +206,12 @@ mod tests {
     #[test]
     fn a_clock_that_stood_still_catches_up_on_a_month_and_no_longer() {
         let ann = born("1990-05-17", 2020);
-        assert_eq!(due(&zone(), &ann, at("2026-06-16T00:00:00+08:00")).len(), 1);
-        assert_eq!(due(&zone(), &ann, at("2026-06-18T00:00:00+08:00")), []);
-        let after = next_after(&zone(), &ann, at("2026-06-18T00:00:00+08:00")).unwrap();
+        assert_eq!(due(&programme(), &ann, at("2026-06-16T00:00:00+08:00")).len(), 1);
+        assert_eq!(due(&programme(), &ann, at("2026-06-18T00:00:00+08:00")), []);
+        let after = next_after(&programme(), &ann, at("2026-06-18T00:00:00+08:00")).unwrap();
         assert_eq!(after, at("2027-05-17T00:00:00+08:00").as_second());
         // Also over the turn of a year.
-        assert_eq!(due(&zone(), &born("1990-12-30", 2025), at("2027-01-02T00:00:00+08:00")).len(), 1);
+        assert_eq!(due(&programme(), &born("1990-12-30", 2025), at("2027-01-02T00:00:00+08:00")).len(), 1);
     }
 
     #[test]
@@ -152,6 +220,6 @@ mod tests {
         let registered = at("2025-12-31T16:30:00Z"); // 2026-01-01 in Shanghai
         ann.profile.registered = Some(registered.as_second());
         ann.profile.celebrated.celebrate(Occasion::Anniversary, 2026);
-        assert_eq!(next(&zone(), &ann), Some(at("2027-01-01T00:00:00+08:00").as_second()));
+        assert_eq!(next(&programme(), &ann), Some(at("2027-01-01T00:00:00+08:00").as_second()));
     }
 }

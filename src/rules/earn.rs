@@ -14,6 +14,14 @@ use crate::types::Points;
 pub(super) struct Paid {
     pub points: Points,
     pub of: Option<Decimal>,
+    /// What each line of the order has of it, with `each: item`.
+    pub by_line: Vec<Points>,
+}
+
+impl Paid {
+    pub(super) fn of(points: Points, of: Option<Decimal>) -> Self {
+        Self { points, of, by_line: Vec::new() }
+    }
 }
 
 /// Why a rule could not be decided.
@@ -69,6 +77,7 @@ fn each_item(
 ) -> Result<Option<Paid>, Failed> {
     let Some(order) = &event.order else { return Ok(None) };
     let mut sum: Option<Paid> = None;
+    let mut by_line: Option<Vec<Points>> = None;
     let mut failed: Option<(Part, Failure)> = None;
     for (at, item) in order.items.iter().enumerate() {
         let amount = match facts.holds(rule.when.as_ref(), Some(at)) {
@@ -92,18 +101,22 @@ fn each_item(
             Err(Failed::Overflow) => return Err(Failed::Overflow),
         };
         let paid = pay(rule.earn, rounding, Some(amount))?;
+        let by_line = by_line.get_or_insert_with(|| vec![Points::ZERO; order.items.len()]);
+        if let Some(of_line) = by_line.get_mut(at) {
+            *of_line = paid.points;
+        }
         sum = Some(match sum {
             None => paid,
-            Some(so_far) => Paid {
-                points: so_far.points.plus(paid.points).map_err(|_| Failed::Overflow)?,
-                of: so_far.of.zip(paid.of).and_then(|(a, b)| a.checked_add(b)),
-            },
+            Some(so_far) => Paid::of(
+                so_far.points.plus(paid.points).map_err(|_| Failed::Overflow)?,
+                so_far.of.zip(paid.of).and_then(|(a, b)| a.checked_add(b)),
+            ),
         });
     }
     // An item that lacks what the condition asks for does not cost the others their points.
     match failed {
         Some((part, why)) if sum.is_none() => Err(Failed::Condition(part, why)),
-        _ => Ok(sum),
+        _ => Ok(sum.map(|sum| Paid { by_line: by_line.unwrap_or_default(), ..sum })),
     }
 }
 
@@ -117,8 +130,8 @@ fn not_negative(amount: Decimal) -> Result<Decimal, Failed> {
 
 fn pay(earn: Earn, rounding: Rounding, amount: Option<Decimal>) -> Result<Paid, Failed> {
     match earn {
-        Earn::Nothing => Ok(Paid { points: Points::ZERO, of: None }),
-        Earn::Fixed(points) => Ok(Paid { points, of: None }),
+        Earn::Nothing => Ok(Paid::of(Points::ZERO, None)),
+        Earn::Fixed(points) => Ok(Paid::of(points, None)),
         Earn::PerAmount { points, per } => {
             let amount = amount.unwrap_or_default();
             // Multiplied first, which is exact, so that the only rounding is the one to whole points.
@@ -126,7 +139,7 @@ fn pay(earn: Earn, rounding: Rounding, amount: Option<Decimal>) -> Result<Paid, 
                 if per == Decimal::ONE { Some(product) } else { product.checked_div(per) }
             });
             let points = exact.and_then(|exact| whole_points(exact, rounding)).ok_or(Failed::Overflow)?;
-            Ok(Paid { points, of: Some(amount) })
+            Ok(Paid::of(points, Some(amount)))
         }
     }
 }

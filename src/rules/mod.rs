@@ -3,25 +3,36 @@
 
 mod campaign;
 pub mod clock;
+pub mod due;
 mod earn;
 mod facts;
 mod limit;
+mod purse;
+mod redeem;
 mod referral;
+mod refund;
 mod reward;
 mod streak;
 pub mod tier;
+mod transfer;
 mod watch;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
 
 use crate::account::{Account, ProfileUpdate, Retention};
-use crate::entry::{Applied, Change, Entry, EntryKind, Note, Noted, Origin, Referral, Why};
+use crate::entry::{Applied, Change, Entry, EntryKind, Message, Note, Noted, Origin, TierChange, Why};
 use crate::event::Event;
+use crate::event::deed::Deed;
 use crate::event::internal::{Celebration, Internal, Referred};
+use crate::programme::lifetime::{Lifetime, Moments};
 use crate::programme::{Earn, Limit, Payee, Paying, Programme, Rule, periods};
+use crate::record::{LineRecord, OrderRecord, PaidEntry, order_key, to_json};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
+use crate::yaml::CalendarSpan;
 use referral::Course;
 pub use watch::{Part, Unpaid, Watch};
 
@@ -30,13 +41,45 @@ pub use watch::{Part, Unpaid, Watch};
 pub struct Outside<'a> {
     /// Whether this was paid before, which is paid once ever.
     pub paid_before: &'a dyn Fn(&ReceiptKey) -> bool,
-    /// What is left of a campaign's budget.
+    /// What is left of a campaign's budget, or of the stock of a reward.
     pub left: &'a dyn Fn(&CampaignId) -> Points,
+    /// The record that is kept under a business key, see [`crate::record`].
+    pub record: &'a dyn Fn(&ReceiptKey) -> Option<Box<str>>,
 }
 
 impl Outside<'static> {
-    /// Nothing was paid before, and no budget comes to an end.
-    pub const UNTOUCHED: Self = Self { paid_before: &|_| false, left: &|_| Points(i64::MAX) };
+    /// Nothing was paid before, no budget comes to an end, and nothing is recorded.
+    pub const UNTOUCHED: Self =
+        Self { paid_before: &|_| false, left: &|_| Points(i64::MAX), record: &|_| None };
+}
+
+/// Why an event is not decided.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The points would leave their range.
+    #[error(transparent)]
+    Overflow(#[from] PointsOverflow),
+    /// More refunds wait for their orders than an account keeps.
+    #[error(
+        "more refunds wait for their orders than an account keeps; send the refund again once its order was sent"
+    )]
+    TooManyWaiting,
+    /// A record is not as the worker writes it.
+    #[error("the record {key} cannot be read: {why}")]
+    Unreadable {
+        /// Its key.
+        key: ReceiptKey,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Reads what is recorded under a key.
+fn read_record<T: DeserializeOwned>(outside: &Outside<'_>, key: &ReceiptKey) -> Result<Option<T>, Refusal> {
+    let Some(json) = (outside.record)(key) else { return Ok(None) };
+    let unreadable =
+        |error: serde_json::Error| Refusal::Unreadable { key: key.clone(), why: error.to_string() };
+    serde_json::from_str(&json).map(Some).map_err(unreadable)
 }
 
 /// What an event wanted of a campaign's budget, and what it took.
@@ -61,10 +104,14 @@ pub struct Outcome {
     pub unsure: Vec<Unsure>,
     /// What was paid that is paid once ever.
     pub once: Vec<ReceiptKey>,
-    /// What was wanted and taken of budgets.
+    /// What was wanted and taken of budgets and stocks.
     pub draws: Vec<Draw>,
-    /// Somebody else who is to be paid for it, by an event of their own.
-    pub referral: Option<Referral>,
+    /// What comes back to budgets and stocks.
+    pub returns: Vec<(CampaignId, Points)>,
+    /// Records that are made or changed, in the order in which they were; the latest of a key counts.
+    pub records: Vec<(ReceiptKey, Box<str>)>,
+    /// What accrual is to tell itself, or upstream.
+    pub messages: Vec<Message>,
 }
 
 /// What had a condition that could not be evaluated, by its index in the programme.
@@ -76,17 +123,17 @@ pub enum Unsure {
     Campaign(usize),
 }
 
-/// Decides an event and evolves the account by it.
+/// Decides an event and evolves the account by it, once everything is applied that has fallen due by then.
 ///
 /// # Errors
-/// Where the points would leave their range. The account is then as it was.
+/// Where it cannot be decided. The account is then as it was.
 pub fn apply(
     programme: &Programme,
     account: &mut Account,
     event: &Event,
     retention: &Retention,
     outside: &Outside<'_>,
-) -> Result<Outcome, PointsOverflow> {
+) -> Result<Outcome, Refusal> {
     apply_watched(programme, account, event, retention, outside, &mut ())
 }
 
@@ -101,20 +148,46 @@ pub fn apply_watched(
     retention: &Retention,
     outside: &Outside<'_>,
     watch: &mut impl Watch,
-) -> Result<Outcome, PointsOverflow> {
-    let Decided { entries, noted, unsure, once, draws, referral } =
-        decide(programme, account, event, retention, outside, watch)?;
-    let earned = entries.iter().try_fold(Points::ZERO, |sum, entry| sum.plus(entry.points))?;
-    account.can_take(earned)?;
-    let mut applied = Vec::with_capacity(entries.len() + 1);
-    let changes = entries.into_iter().map(Change::Entry).chain(noted.map(Change::Noted));
-    for change in changes {
+) -> Result<Outcome, Refusal> {
+    // What rules pay is checked before it is applied; whatever else happens is seldom enough for a copy to go back to.
+    let is_plain =
+        event.deed.is_none() && event.internal.is_none() && !due::is_due(programme, account, event.as_of);
+    let before = (!is_plain).then(|| account.clone());
+    let outcome = apply_unchecked(programme, account, event, retention, outside, watch);
+    if let (Err(_), Some(before)) = (&outcome, before) {
+        *account = before;
+    }
+    outcome
+}
+
+fn apply_unchecked(
+    programme: &Programme,
+    account: &mut Account,
+    event: &Event,
+    retention: &Retention,
+    outside: &Outside<'_>,
+    watch: &mut impl Watch,
+) -> Result<Outcome, Refusal> {
+    let mut applied = due::settle(programme, account, event, retention)?;
+    let decided = decide(programme, account, event, retention, outside, watch)?;
+    let Decided { entries, noted, tier, reverses, unsure, once, draws, returns, records, messages } = decided;
+    let comes = entries.iter().filter(|entry| entry.points > Points::ZERO);
+    account.can_take(comes.map(|entry| entry.points).try_fold(Points::ZERO, Points::plus)?)?;
+    let measured = programme.tiers.as_ref().filter(|_| reverses.is_some());
+    let measured = measured.map(|tiers| tier::measure(tiers, account));
+    applied.reserve(entries.len() + 1);
+    let changes = entries.into_iter().map(Change::Entry).chain(noted.into_iter().map(Change::Noted));
+    for change in changes.chain(tier.map(Change::Tier)) {
         applied.push(evolve(account, change, retention)?);
     }
-    if let Some(change) = tier::due(programme, account, event.time.as_second()) {
+    let at = event.time.as_second();
+    let revoked = reverses
+        .zip(measured)
+        .and_then(|(order_at, measured)| tier::revoked(programme, account, order_at, measured, at));
+    if let Some(change) = revoked.or_else(|| tier::due(programme, account, at)) {
         applied.push(evolve(account, Change::Tier(change), retention)?);
     }
-    Ok(Outcome { applied, unsure, once, draws, referral })
+    Ok(Outcome { applied, unsure, once, draws, returns, records, messages })
 }
 
 fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Result<Applied, PointsOverflow> {
@@ -127,15 +200,19 @@ fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Resul
 struct Decided {
     entries: Vec<Entry>,
     /// What the event says for later conditions, where no entry says it.
-    noted: Option<Noted>,
+    noted: Vec<Noted>,
+    /// A change of level that follows from the event and not from what is measured.
+    tier: Option<TierChange>,
+    /// When what the event takes back was paid, if it takes something back.
+    reverses: Option<i64>,
     unsure: Vec<Unsure>,
     once: Vec<ReceiptKey>,
     draws: Vec<Draw>,
-    referral: Option<Referral>,
+    returns: Vec<(CampaignId, Points)>,
+    records: Vec<(ReceiptKey, Box<str>)>,
+    messages: Vec<Message>,
 }
 
-/// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
-/// the campaigns pay more on the base.
 fn decide(
     programme: &Programme,
     account: &Account,
@@ -143,18 +220,71 @@ fn decide(
     retention: &Retention,
     outside: &Outside<'_>,
     watch: &mut impl Watch,
-) -> Result<Decided, PointsOverflow> {
+) -> Result<Decided, Refusal> {
+    if account.closed.is_some()
+        && let Some(refused) = transfer::refuse_closed(programme, event)
+    {
+        return Ok(refused);
+    }
+    match event.deed.as_deref() {
+        Some(Deed::Refund(refund)) => {
+            return refund::decide(programme, account, event, refund, None, retention, outside);
+        }
+        Some(Deed::Redeem(request)) => {
+            return redeem::request(programme, account, event, request, retention, outside);
+        }
+        Some(Deed::Cancel { redemption }) => return redeem::cancel(programme, event, redemption, outside),
+        Some(Deed::Adjust(adjustment)) => {
+            return Ok(transfer::adjust(programme, account, event, adjustment)?);
+        }
+        Some(Deed::Transfer(transfer)) => return Ok(transfer::give(programme, account, event, transfer)?),
+        Some(Deed::Merge { into }) => return Ok(transfer::merge(programme, account, event, into)?),
+        Some(Deed::Close) => return Ok(transfer::close(programme, account, event)?),
+        Some(Deed::Erase) => return Ok(transfer::erase(programme, event)),
+        None => {}
+    }
+    match event.internal.as_deref() {
+        // What has come is applied already.
+        Some(Internal::Came) => Ok(Decided::default()),
+        Some(Internal::Waited(waiting)) => {
+            let is_over = !account.waiting.iter().any(|known| known.refund.refund == waiting.refund.refund);
+            if is_over {
+                return Ok(Decided::default());
+            }
+            refund::decide(programme, account, event, &waiting.refund, Some(waiting), retention, outside)
+        }
+        Some(Internal::Received(received)) => Ok(transfer::receive(programme, account, event, received)?),
+        Some(Internal::Referred(_) | Internal::Celebration(_)) | None => {
+            earned(programme, account, event, retention, outside, watch)
+        }
+    }
+}
+
+/// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
+/// the campaigns pay more on the base.
+fn earned(
+    programme: &Programme,
+    account: &Account,
+    event: &Event,
+    retention: &Retention,
+    outside: &Outside<'_>,
+    watch: &mut impl Watch,
+) -> Result<Decided, Refusal> {
     if clock::is_over(account, event) {
         return Ok(Decided::default());
     }
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
     let day = Day::of(programme, event);
-    let mut draft = Draft::new(event, &day);
+    let mut draft = Draft::new(programme, event);
     let mut facts = facts::LazyFacts::new(programme, account, event, day.date);
     let mut unsure = Vec::new();
     let mut once = Vec::new();
+    let mut draws = Vec::new();
+    let mut by_line = Vec::new();
     let mut base = Points::ZERO;
+    // What is paid on top of the base is held as long as the part of it that is held longest.
+    let mut on_top = Lifetime { hold: CalendarSpan::default(), ..programme.lifetime };
     let (mut refers, mut waits) = (Vec::new(), Vec::new());
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
@@ -169,9 +299,10 @@ fn decide(
                 watch.rule(at, None, || Unpaid::Failed(part, why));
                 continue;
             }
-            Err(earn::Failed::Overflow) => return Err(PointsOverflow),
+            Err(earn::Failed::Overflow) => return Err(PointsOverflow.into()),
         };
         let origin = Origin::Rule(rule.id.clone());
+        draft.live(rule.lifetime);
         match referral::course(rule, account, event) {
             Course::Pay => {}
             Course::Refer => {
@@ -210,8 +341,12 @@ fn decide(
             draft.decline_rule(rule, &origin, &paid, Why::BelowOnePoint);
         } else {
             let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
-            let has_paid = draft.pay_rule(rule, &origin, &paid, &cut)?;
+            let has_paid = draft.pay_rule(programme, rule, &origin, &paid, &cut, outside, &mut draws)?;
             base = base.plus(cut.paid)?;
+            if cut.paid > Points::ZERO {
+                on_top.hold = on_top.hold.longer(rule.lifetime.hold);
+                by_line.push((origin.clone(), paid.by_line));
+            }
             if has_paid {
                 once.extend(key);
             }
@@ -225,7 +360,9 @@ fn decide(
             }
         }
     }
-    let beside = pay_beside(&mut draft, programme, account, event, &day, retention, &mut refers)?;
+    let beside =
+        pay_beside(&mut draft, programme, account, event, &day, retention, &mut refers, outside, &mut draws)?;
+    draft.live(on_top);
     if let Some((level, more)) = tier::bonus(programme, account, base.plus(beside)?)? {
         let entry = draft.entry(
             EntryKind::Earned,
@@ -235,7 +372,6 @@ fn decide(
         );
         draft.entries.push(Entry { factor: Some(level.earn), ..entry });
     }
-    let mut draws = Vec::new();
     if !paying.campaigns.is_empty() {
         let asked =
             campaign::Asked { programme, account, event, day: &day, base, retention, left: outside.left };
@@ -244,13 +380,66 @@ fn decide(
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }
     }
+    let records = order_record(event, &draft.entries, by_line).into_iter().collect();
     let (entries, noted) = draft.with_note(note(event, waits));
-    let referral = referral::refer(account, event, refers);
-    Ok(Decided { entries, noted, unsure, once, draws, referral })
+    let mut messages: Vec<Message> = referral::refer(account, event, refers).into_iter().collect();
+    if let Some(order) = &event.order {
+        let came = account.waiting.iter().filter(|waiting| waiting.refund.order == order.id);
+        messages.extend(came.cloned().map(Message::Waited));
+    }
+    let noted = noted.into_iter().collect();
+    Ok(Decided { entries, noted, unsure, once, draws, records, messages, ..Decided::default() })
+}
+
+/// What a refund of the order will take back: the base, and what tier and campaigns paid on it.
+fn order_record(
+    event: &Event,
+    entries: &[Entry],
+    mut by_line: Vec<(Origin, Vec<Points>)>,
+) -> Option<(ReceiptKey, Box<str>)> {
+    let order = event.order.as_ref()?;
+    let comes = |entry: &&Entry| {
+        matches!(entry.kind, EntryKind::Earned | EntryKind::Pending)
+            && matches!(entry.by, Origin::Rule(_) | Origin::Tier(_) | Origin::Campaign(_))
+    };
+    let paid: Vec<PaidEntry> = entries
+        .iter()
+        .filter(comes)
+        .map(|entry| {
+            let place = by_line.iter().position(|(by, _)| *by == entry.by);
+            PaidEntry {
+                by: entry.by.clone(),
+                points: entry.points,
+                reversed: Points::ZERO,
+                release: entry.release,
+                expires: entry.expires,
+                counts: entry.counts.clone(),
+                by_line: place.map(|place| by_line.swap_remove(place).1).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let line = |item: &crate::event::Item| LineRecord {
+        id: item.line.clone().unwrap_or_default(),
+        quantity: item.quantity,
+        returned: Decimal::ZERO,
+        refunded: Decimal::ZERO,
+    };
+    let names_lines = paid.iter().any(|paid| !paid.by_line.is_empty());
+    let lines = if names_lines { order.items.iter().map(line).collect() } else { Vec::new() };
+    let record = OrderRecord {
+        amount: order.amount,
+        at: event.time.as_second(),
+        paid,
+        lines,
+        refunded: Decimal::ZERO,
+        whole: false,
+    };
+    Some((order_key(&event.member, &order.id), to_json(&record)))
 }
 
 /// Pays what waited for this event, or what a referrer is told to be paid: none of the event's own pay, which campaigns
 /// multiply.
+#[allow(clippy::too_many_arguments)] // what pays, and what it is cut by
 fn pay_beside(
     draft: &mut Draft,
     programme: &Programme,
@@ -259,6 +448,8 @@ fn pay_beside(
     day: &Day,
     retention: &Retention,
     refers: &mut Vec<RuleId>,
+    outside: &Outside<'_>,
+    draws: &mut Vec<Draw>,
 ) -> Result<Points, PointsOverflow> {
     let waited = referral::waited(account, event).iter().filter_map(|id| programme.rule(id));
     let (to_refer, to_pay): (Vec<&Rule>, Vec<&Rule>) = waited.partition(|rule| rule.to == Payee::Referrer);
@@ -267,9 +458,10 @@ fn pay_beside(
     let mut beside = Points::ZERO;
     for (rule, why) in to_pay.into_iter().map(|rule| (rule, None)).chain(told) {
         let origin = Origin::Rule(rule.id.clone());
+        draft.live(rule.lifetime);
         let paid = match rule.earn {
-            Earn::Nothing => earn::Paid { points: Points::ZERO, of: None },
-            Earn::Fixed(points) => earn::Paid { points, of: None },
+            Earn::Nothing => earn::Paid::of(Points::ZERO, None),
+            Earn::Fixed(points) => earn::Paid::of(points, None),
             Earn::PerAmount { .. } => continue, // the programme's reader does not let it through
         };
         if let Some(why) = why {
@@ -277,7 +469,7 @@ fn pay_beside(
             continue;
         }
         let cut = limit::cut(&rule.limits, &origin, account, day, paid.points, retention);
-        draft.pay_rule(rule, &origin, &paid, &cut)?;
+        draft.pay_rule(programme, rule, &origin, &paid, &cut, outside, draws)?;
         beside = beside.plus(cut.paid)?;
     }
     Ok(beside)
@@ -286,7 +478,7 @@ fn pay_beside(
 /// What the conditions of later events may ask of this one.
 fn note(event: &Event, waits: Vec<RuleId>) -> Option<Note> {
     if let Some(order) = &event.order {
-        return Some(Note::Order { amount: order.amount });
+        return Some(Note::Order { amount: order.amount, order_id: Some(order.id.clone()) });
     }
     if let Some(profile) = &event.profile {
         return Some(Note::Profile(ProfileUpdate { waits, ..(**profile).clone() }));
@@ -298,7 +490,7 @@ fn note(event: &Event, waits: Vec<RuleId>) -> Option<Note> {
         Some(Internal::Celebration(Celebration { occasion, year })) => {
             return Some(Note::Celebrated { occasion: *occasion, year: *year });
         }
-        None => {}
+        _ => {}
     }
     (event.kind.as_str() == "member.signed_in").then_some(Note::SignIn {})
 }
@@ -322,17 +514,71 @@ impl Day {
 }
 
 /// The entries of one event, and what they share.
-struct Draft {
+struct Draft<'p> {
+    programme: &'p Programme,
+    time: Timestamp,
     at: i64,
     day: Date,
     event: std::sync::Arc<str>,
     index: u32,
     entries: Vec<Entry>,
+    /// How long points live that come now, with their moments where they are known already.
+    lifetime: Lifetime,
+    moments: Option<Moments>,
 }
 
-impl Draft {
-    fn new(event: &Event, day: &Day) -> Self {
-        Self { at: day.at, day: day.date, event: event.id.to_string().into(), index: 0, entries: Vec::new() }
+impl<'p> Draft<'p> {
+    fn new(programme: &'p Programme, event: &Event) -> Self {
+        Self::at(programme, event.time, event.id.to_string().into())
+    }
+
+    /// For what falls due where no event has come.
+    fn by_the_clock(programme: &'p Programme, second: i64) -> Self {
+        Self::at(programme, Timestamp::from_second(second).unwrap_or_default(), "clock".into())
+    }
+
+    fn at(programme: &'p Programme, time: Timestamp, event: std::sync::Arc<str>) -> Self {
+        Self {
+            programme,
+            time,
+            at: time.as_second(),
+            day: programme.zone.to_datetime(time).date(),
+            event,
+            index: 0,
+            entries: Vec::new(),
+            lifetime: programme.lifetime,
+            moments: None,
+        }
+    }
+
+    /// Points that come from here on live so long.
+    fn live(&mut self, lifetime: Lifetime) {
+        if self.lifetime != lifetime {
+            self.lifetime = lifetime;
+            self.moments = None;
+        }
+    }
+
+    /// A moment's day in the programme's zone.
+    fn day_of(&self, second: i64) -> Date {
+        let time = Timestamp::from_second(second).unwrap_or(self.time);
+        self.programme.zone.to_datetime(time).date()
+    }
+
+    /// The entry of a moment of its own.
+    fn at_moment(&self, entry: Entry, second: i64) -> Entry {
+        Entry { at: second, day: self.day_of(second), ..entry }
+    }
+
+    /// An entry that is not among the draft's.
+    fn entry_of(&mut self, kind: EntryKind, by: &Origin, points: Points) -> Entry {
+        self.entry(kind, by, points, None)
+    }
+
+    /// The same of something that was declined.
+    fn declined_of(&mut self, by: &Origin, declined: Points, why: Why) -> Entry {
+        let entry = self.entry(EntryKind::Declined, by, Points::ZERO, None);
+        Entry { declined, why: Some(why), ..entry }
     }
 
     /// What limits and a budget left of points as an entry, and what they cut as another.
@@ -363,8 +609,14 @@ impl Draft {
     fn entry(&mut self, kind: EntryKind, by: &Origin, points: Points, of: Option<Decimal>) -> Entry {
         let index = self.index;
         self.index += 1;
+        let moments = if kind == EntryKind::Earned {
+            let (lifetime, zone, time) = (self.lifetime, &self.programme.zone, self.time);
+            *self.moments.get_or_insert_with(|| lifetime.moments(zone, time))
+        } else {
+            Moments::default()
+        };
         Entry {
-            kind,
+            kind: if moments.release.is_some() { EntryKind::Pending } else { kind },
             points,
             declined: Points::ZERO,
             by: by.clone(),
@@ -378,6 +630,9 @@ impl Draft {
             at: self.at,
             day: self.day,
             counts: Vec::new(),
+            expires: moments.expires,
+            release: moments.release,
+            more: None,
             event: self.event.clone(),
         }
     }
@@ -396,7 +651,7 @@ impl Draft {
                 first.note = note;
                 (self.entries, None)
             }
-            None => (self.entries, note.map(|note| Noted { note, at: self.at, day: self.day })),
+            None => (self.entries, note.map(|note| Noted { note, index: 0, at: self.at, day: self.day })),
         }
     }
 }

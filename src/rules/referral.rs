@@ -6,7 +6,7 @@
 //! that pay, moments of registration only ever go back. That needs no look at other accounts.
 
 use crate::account::Account;
-use crate::entry::{Referral, Why};
+use crate::entry::{Message, Why};
 use crate::event::Event;
 use crate::event::internal::{Internal, Referred};
 use crate::programme::{After, Payee, Programme, Rule};
@@ -76,7 +76,7 @@ pub(super) fn rewards<'p>(
 }
 
 /// Tells the referrer of a newcomer that these rules pay.
-pub(super) fn refer(account: &Account, event: &Event, rules: Vec<RuleId>) -> Option<Referral> {
+pub(super) fn refer(account: &Account, event: &Event, rules: Vec<RuleId>) -> Option<Message> {
     if rules.is_empty() {
         return None;
     }
@@ -85,5 +85,8 @@ pub(super) fn refer(account: &Account, event: &Event, rules: Vec<RuleId>) -> Opt
         Some(update) => (update.referrer.clone()?, event.time.as_second()),
         None => (account.profile.referrer.clone()?, account.profile.registered?),
     };
-    Some(Referral { referrer, referred: Referred { newcomer: event.member.clone(), registered, rules } })
+    Some(Message::Referred {
+        referrer,
+        referred: Referred { newcomer: event.member.clone(), registered, rules },
+    })
 }

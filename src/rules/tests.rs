@@ -211,7 +211,7 @@ fn points_that_would_overflow_leave_the_account_as_it_was() {
     let before = account.clone();
     let order = order(&programme, "a", "2026-11-22T10:00:00Z", "11");
     let outcome = apply(&programme, &mut account, &order, &KEEPS, &Outside::UNTOUCHED);
-    assert_eq!(outcome.unwrap_err(), PointsOverflow);
+    assert_eq!(outcome.unwrap_err(), Refusal::Overflow(PointsOverflow));
     assert_eq!(account, before);
 }
 
@@ -363,7 +363,8 @@ fn a_campaign_multiplies_the_base_or_adds_to_it_and_campaigns_add_up() {
     );
     let mut account = Account { tier: None, ..Account::new("m".into()) };
     account.earned.total = Points(1_000);
-    account.tier = Some(crate::account::Tier { id: "gold".into(), since: 0 });
+    account.tier =
+        Some(crate::account::Tier { id: "gold".into(), since: 0, before: None, until: None, noticed: None });
     let outcome = run(&programme, &mut account, &order(&programme, "o", "2026-11-22T10:00:00Z", "101"));
     // Each on the base of 101, none on what the tier or another campaign paid; 50.5 is rounded once.
     let expected = [

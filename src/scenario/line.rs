@@ -5,15 +5,22 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use rust_decimal::Decimal;
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
-use crate::entry::{Applied, Change, Entry, EntryKind, Origin, TierChange};
+use crate::entry::{Applied, Change, Entry, EntryKind, Origin, TierChange, TierWhy};
 use crate::types::MemberId;
 
 /// The field of a tier change that names the level from now on.
 pub(super) const TIER_CHANGE: &str = "tier_change";
+
+/// The field that names the level that a review leaves as it is.
+pub(super) const TIER_KEPT: &str = "tier_kept";
+
+/// The field that names the level that a review to come would take.
+pub(super) const TIER_REVIEW_DUE: &str = "tier_review_due";
 
 /// The field that names whose the change is, where it is not the step's member's.
 pub(super) const MEMBER: &str = "member";
@@ -60,16 +67,25 @@ impl Line {
     fn entry(entry: &Entry) -> Self {
         let mut line = Self { said: origin(&entry.by), more: Vec::new() };
         match entry.kind {
-            EntryKind::Earned => line.say("points", entry.points),
             EntryKind::Declined => line.say("declined", entry.declined),
             EntryKind::Granted => {} // its reward says it all
+            EntryKind::Expiring => {
+                let points = entry.lots().iter().fold(0_i64, |sum, lot| sum.saturating_add(lot.points.0));
+                line.say("expiring", points);
+            }
+            _ => line.say("points", entry.points),
         }
         line.add("kind", entry.kind.as_str());
         if let Some(why) = entry.why {
             line.say("reason", why.as_str());
         }
         if let Some(reward) = &entry.reward {
-            line.say("reward", &reward.id);
+            // A redemption is named by its reward already.
+            if matches!(entry.by, Origin::Redemption(_)) {
+                line.add("reward", &reward.id);
+            } else {
+                line.say("reward", &reward.id);
+            }
             if let Some(worth) = reward.worth {
                 line.add("worth", amount(worth));
             }
@@ -84,14 +100,39 @@ impl Line {
             line.add("streak", days);
         }
         line.add("day", entry.day);
+        for (name, moment) in [("expires", entry.expires), ("held_until", entry.release)] {
+            if let Some(moment) = moment.and_then(|second| Timestamp::from_second(second).ok()) {
+                line.add(name, moment);
+            }
+        }
+        if let Some(more) = &entry.more {
+            let about = &more.about;
+            if let (Some(worth), None) = (about.worth, &entry.reward.as_ref().and_then(|reward| reward.worth))
+            {
+                line.add("worth", amount(worth));
+            }
+            if let Some(drawn) = about.prizes.first() {
+                line.add("prize", &drawn.id);
+            }
+        }
         line
     }
 
     fn tier_change(change: &TierChange) -> Self {
         let mut line = Self::default();
-        line.say(TIER_CHANGE, &change.to);
+        line.say(
+            match change.why {
+                TierWhy::Reached | TierWhy::Refunded | TierWhy::Review => TIER_CHANGE,
+                TierWhy::Kept => TIER_KEPT,
+                TierWhy::ReviewDue => TIER_REVIEW_DUE,
+            },
+            &change.to,
+        );
         line.add("from", &change.from);
         line.add("measure", change.measure);
+        if let Some(until) = change.until.and_then(|second| Timestamp::from_second(second).ok()) {
+            line.add("until", until);
+        }
         line
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use rust_decimal::Decimal;
 
-use super::line::{self, MEMBER, TIER_CHANGE};
+use super::line::{self, MEMBER, TIER_CHANGE, TIER_KEPT, TIER_REVIEW_DUE};
 use super::{Expect, ExpectedAccount, Fact, Line, Moment, Scenario, ScenarioFile, Step, data};
 use crate::entry::{EntryKind, Origin, Why};
 use crate::event::Reason;
@@ -33,8 +33,15 @@ const DEDUPE_WINDOW: Duration = Duration::from_hours(30 * 24);
 const MOST_LINES: usize = 2_000;
 
 /// What an expected line may say beside what pays; what comes after the reason only where it matters.
-const LINE_KEYS: [&str; 14] = [
+const LINE_KEYS: [&str; 21] = [
     TIER_CHANGE,
+    TIER_KEPT,
+    TIER_REVIEW_DUE,
+    "expiring",
+    "expires",
+    "held_until",
+    "prize",
+    "until",
     MEMBER,
     "kind",
     "points",
@@ -49,6 +56,9 @@ const LINE_KEYS: [&str; 14] = [
     "from",
     "measure",
 ];
+
+/// The fields of which one names what a line of a level says.
+const TIER_LINES: [&str; 3] = [TIER_CHANGE, TIER_KEPT, TIER_REVIEW_DUE];
 
 impl ScenarioFile {
     /// Reads a file; `file` names it in problems and failures.
@@ -282,10 +292,11 @@ fn expected_line(value: &Value<'_>, origins: &[String]) -> Option<Line> {
     let mut known: Vec<&str> = origins.iter().map(String::as_str).collect();
     known.extend(LINE_KEYS);
     let map = value.map(&known)?;
-    let named =
-        map.entries().filter(|(key, ..)| *key == TIER_CHANGE || origins.iter().any(|origin| origin == key));
+    let named = map
+        .entries()
+        .filter(|(key, ..)| TIER_LINES.contains(key) || origins.iter().any(|origin| origin == key));
     if named.count() != 1 {
-        let words: Vec<String> = origins.iter().map(String::as_str).chain([TIER_CHANGE]).map(shown).collect();
+        let words: Vec<String> = origins.iter().map(String::as_str).chain(TIER_LINES).map(shown).collect();
         map.report(format!("an entry must have one of {}", words.join(", ")));
         return None;
     }
@@ -303,7 +314,10 @@ fn expected_line(value: &Value<'_>, origins: &[String]) -> Option<Line> {
 /// A field's value in its one way to write it.
 fn field(key: &str, value: &Value<'_>) -> Option<String> {
     match key {
-        "points" | "declined" | "measure" | "streak" => whole(value),
+        "points" | "declined" | "measure" | "streak" | "expiring" => whole(value),
+        "expires" | "held_until" | "until" => value
+            .read("a moment such as 2027-11-22T10:00:00Z", |text| text.parse::<Timestamp>().ok())
+            .map(|moment| moment.to_string()),
         "of" | "worth" => value.decimal("an amount such as 120.50", |_| true).map(line::amount),
         "factor" => value.decimal("a factor such as 1.25", |_| true).map(line::amount),
         "day" => value

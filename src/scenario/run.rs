@@ -1,6 +1,6 @@
 //! Runs a scenario: its events as CloudEvents through the decoder and the rules of the worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -10,13 +10,14 @@ use super::diff::compare;
 use super::receipts::Receipts;
 use super::{Difference, Expect, ExpectedAccount, Failure, Line, Moment, Scenario, Step, data};
 use crate::account::{Account, Retention};
-use crate::entry::Renderer;
+use crate::entry::{Message, Renderer};
 use crate::event::decode::{Decoded, Decoder};
-use crate::event::internal::{self, REFERRED};
+use crate::event::internal;
 use crate::event::{Event, Reason, Rejected};
 use crate::log::Record;
 use crate::programme::{Programme, Versions};
-use crate::rules::{self, Outside, clock};
+use crate::rules::clock::{self, What};
+use crate::rules::{self, Outside, Refusal};
 use crate::spelling;
 use crate::store::ReceiptKey;
 use crate::types::{CampaignId, Coordinates, EventType, MemberId, Occasion, Points, TopicName};
@@ -49,6 +50,8 @@ enum Came {
 struct World {
     accounts: BTreeMap<MemberId, Account>,
     receipts: Receipts,
+    /// What is remembered of orders and redemptions.
+    records: HashMap<ReceiptKey, Box<str>>,
     /// What was taken of budgets.
     spent: BTreeMap<CampaignId, Points>,
     latest: Timestamp,
@@ -84,32 +87,40 @@ impl<'p> Runner<'p> {
     }
 
     fn step(&self, step: &Step, number: usize, time: &Zoned, world: &mut World) -> Came {
-        match internal::occasion(step.on.as_str()) {
-            Some(occasion) => self.strike(occasion, &step.member, number, time, world),
-            None => self.arrive(&self.step_record(step, number, time), &step.on, number, world),
+        let occasion = internal::occasion(step.on.as_str());
+        if occasion.is_some() || step.on.as_str() == internal::CAME {
+            return self.strike(occasion, step, number, time, world);
         }
+        self.arrive(&self.step_record(step, number, time), &step.on, number, world)
     }
 
-    /// The clock comes to a member's day, if it does at this time.
+    /// The clock comes to a member's day, or to what else has fallen due, if it does at this time.
     fn strike(
         &self,
-        occasion: Occasion,
-        member: &MemberId,
+        occasion: Option<Occasion>,
+        step: &Step,
         number: usize,
         time: &Zoned,
         world: &mut World,
     ) -> Came {
-        let zone = &self.versions.first().zone;
+        let (member, kind) = (&step.member, &step.on);
+        let now = time.timestamp();
         let account = world.accounts.get(member);
-        let due = account.map(|account| clock::due(zone, account, time.timestamp())).unwrap_or_default();
-        let Some(due) = due.iter().find(|due| due.celebration.occasion == occasion) else {
-            let kind = occasion.event_type();
-            let detail = format!("the clock does not say {kind} of {member} now; it does once on the day");
+        let due = account.map(|account| clock::due(self.versions.at(now), account, now)).unwrap_or_default();
+        let payload = due.iter().find_map(|due| match (&due.what, occasion) {
+            (What::Celebration(day), Some(occasion)) if day.occasion == occasion => {
+                Some(self.renderer.occasion(member, day, &due.time))
+            }
+            (What::Account, None) => Some(self.renderer.came(member, due.at.as_second(), &due.time)),
+            (What::Refund(waiting), None) => Some(self.renderer.waited(member, waiting, &due.time)),
+            _ => None,
+        });
+        let Some(payload) = payload else {
+            let detail =
+                format!("the clock does not say {kind} of {member} now; it does once something is due");
             return Came::Refused(Rejected::new(Reason::ReservedType, detail));
         };
-        let payload = self.renderer.occasion(member, &due.celebration, &due.time);
-        let kind = EventType::from(occasion.event_type());
-        self.arrive(&record(INTERNAL, number, payload), &kind, number, world)
+        self.arrive(&record(INTERNAL, number, payload), kind, number, world)
     }
 
     fn arrive(&self, record: &Record, kind: &EventType, number: usize, world: &mut World) -> Came {
@@ -131,25 +142,41 @@ impl<'p> Runner<'p> {
         let paid_before = |key: &ReceiptKey| receipts.has(key);
         let programme = self.versions.at(event.time);
         let left = |campaign: &CampaignId| left(programme, campaign, spent);
-        let outside = Outside { paid_before: &paid_before, left: &left };
+        let records = &world.records;
+        let recorded = |key: &ReceiptKey| records.get(key).cloned();
+        let outside = Outside { paid_before: &paid_before, left: &left, record: &recorded };
         match rules::apply(programme, account, event, &self.retention, &outside) {
             Ok(outcome) => {
                 for draw in outcome.draws {
                     let spent = world.spent.entry(draw.campaign).or_default();
                     *spent = Points(spent.0.saturating_add(draw.paid.0));
                 }
+                for (campaign, points) in outcome.returns {
+                    let spent = world.spent.entry(campaign).or_default();
+                    *spent = Points(spent.0.saturating_sub(points.0));
+                }
+                world.records.extend(outcome.records);
                 world.receipts.keep(event, &outcome.once, number);
                 let mut lines: Vec<Line> = outcome.applied.iter().filter_map(Line::came).collect();
-                if let Some(referral) = &outcome.referral {
-                    let record = record(INTERNAL, number, self.renderer.referred(event, referral));
-                    let came = self.arrive(&record, &EventType::from(REFERRED), number, world);
-                    if let Came::Counted(more) = came {
-                        lines.extend(more.into_iter().map(|line| line.of_member(&referral.referrer)));
+                for message in &outcome.messages {
+                    if let Message::Unclaimed(_) = message {
+                        continue; // upstream hears of it
+                    }
+                    let record = record(INTERNAL, number, self.renderer.message(event, message));
+                    let addressee = message.addressee(member);
+                    if let Came::Counted(more) = self.arrive(&record, &event.kind, number, world) {
+                        let of_other = |line: Line| {
+                            if addressee == member { line } else { line.of_member(addressee) }
+                        };
+                        lines.extend(more.into_iter().map(of_other));
                     }
                 }
                 Came::Counted(lines)
             }
-            Err(overflow) => Came::Refused(Rejected::new(Reason::PointsOverflow, overflow.to_string())),
+            Err(refusal @ Refusal::TooManyWaiting) => {
+                Came::Refused(Rejected::new(Reason::TooManyWaiting, refusal.to_string()))
+            }
+            Err(refusal) => Came::Refused(Rejected::new(Reason::PointsOverflow, refusal.to_string())),
         }
     }
 
@@ -164,6 +191,15 @@ impl<'p> Runner<'p> {
         let filled_in: &[(&str, &str)] = match step.on.as_str() {
             "order.paid" => &[("member_id", &member), ("order_id", &id), ("currency", &currency)],
             "review.posted" => &[("member_id", &member), ("review_id", &id)],
+            "order.refunded" => &[("member_id", &member), ("refund_id", &id)],
+            "redemption.requested" => &[("member_id", &member), ("redemption_id", &id)],
+            "points.transferred" => &[("member_id", &member), ("transfer_id", &id)],
+            "points.adjusted" => &[
+                ("member_id", &member),
+                ("adjustment_id", &id),
+                ("reason", r#""scenario""#),
+                ("by", r#""scenario""#),
+            ],
             _ => &[("member_id", &member)],
         };
         let is_given = |key: &str| step.data.iter().any(|(given, _)| given == key);
@@ -201,8 +237,7 @@ impl<'p> Runner<'p> {
 
 /// What is left of a campaign's budget.
 fn left(programme: &Programme, campaign: &CampaignId, spent: &BTreeMap<CampaignId, Points>) -> Points {
-    let with_budget = programme.campaigns.iter().find(|with_budget| with_budget.id == *campaign);
-    let budget = with_budget.and_then(|campaign| campaign.budget).unwrap_or_default();
+    let budget = programme.budget(campaign).unwrap_or_default();
     let spent = spent.get(campaign).copied().unwrap_or_default();
     Points(budget.0.saturating_sub(spent.0).max(0))
 }

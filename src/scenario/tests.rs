@@ -136,7 +136,7 @@ fn an_expected_line_need_not_name_what_seldom_matters_but_all_that_says_what_it_
 
 #[test]
 fn the_words_of_entries_come_from_their_own_types() {
-    assert_eq!(line::words::<Origin>(), ["rule", "streak_of", "tier", "campaign"]);
+    assert_eq!(line::words::<Origin>(), ["rule", "streak_of", "tier", "campaign", "redemption", "act"]);
     use Why::{AlreadyPaid, BelowOnePoint, Budget, LimitPoints, LimitTimes, TooLate};
     for why in [LimitTimes, LimitPoints, BelowOnePoint, TooLate, AlreadyPaid, Budget] {
         assert!(line::words::<Why>().iter().any(|word| word == why.as_str()), "{why:?}");

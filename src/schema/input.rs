@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{SchemaFile, described, file, set_type};
-use crate::event::decode::{LONGEST_ID, LONGEST_SEGMENT, MOST_ITEMS, MOST_SEGMENTS};
+use crate::event::decode::{LONGEST_ID, LONGEST_SEGMENT, MOST_ITEMS, MOST_QUANTITY, MOST_SEGMENTS};
+use crate::event::internal::{CAME, RECEIVED, REFERRED, WAITED};
+use crate::types::Occasion;
 
 /// A `CloudEvent` 1.0. This is its structured mode; in binary mode the attributes are `ce_` headers and
 /// the payload is `data` alone. Other attributes and fields are allowed.
@@ -101,6 +103,101 @@ struct MemberProfile {
     attributes: Option<Map<String, Value>>,
 }
 
+/// Money was given back for an order, for all of it or a part; it counts once however often it is said. Where the order
+/// is not known yet, it waits.
+#[derive(JsonSchema)]
+struct OrderRefunded {
+    member_id: Id,
+    order_id: Id,
+    refund_id: Id,
+    /// What was given back, as fine as the currency is.
+    amount: Amount,
+    /// The lines that it was given back for. Together no more than `amount`; the rest is for the order as a whole.
+    #[schemars(length(max = MOST_ITEMS))]
+    lines: Option<Vec<RefundedLine>>,
+}
+
+/// A line of the order.
+#[derive(JsonSchema)]
+struct RefundedLine {
+    /// As `order.paid` called it.
+    line_id: Id,
+    /// How many of it were returned; at most six digits after the point.
+    quantity: Amount,
+    /// How much of the refund is for it.
+    amount: Amount,
+}
+
+/// A member asks for a reward of the catalogue; the answer is an entry. Its `id` seeds the draw of a lottery, so that it must be
+/// the shop's own and nothing that a member can choose.
+#[derive(JsonSchema)]
+struct RedemptionRequested {
+    member_id: Id,
+    redemption_id: Id,
+    /// The reward's name in the programme.
+    reward: Id,
+    /// How many of it; one where it is absent.
+    quantity: Option<Quantity>,
+    /// How many points become money; for a reward of kind `money`.
+    points: Option<SomePoints>,
+    /// The order that it pays for: when that is refunded, the points come back.
+    order_id: Option<Id>,
+    /// What that order costs, before these points.
+    order_amount: Option<Amount>,
+}
+
+/// A redemption is taken back, and its points return.
+#[derive(JsonSchema)]
+struct RedemptionCancelled {
+    member_id: Id,
+    redemption_id: Id,
+}
+
+/// An operator gives points or takes them.
+#[derive(JsonSchema)]
+struct PointsAdjusted {
+    member_id: Id,
+    adjustment_id: Id,
+    /// Above zero for the member.
+    points: SignedPoints,
+    /// Why; the member reads it.
+    reason: Id,
+    /// Who says so.
+    by: Id,
+}
+
+/// A member gives points to another.
+#[derive(JsonSchema)]
+struct PointsTransferred {
+    /// Who gives.
+    member_id: Id,
+    /// Who is given; somebody else.
+    to_id: Id,
+    transfer_id: Id,
+    points: SomePoints,
+}
+
+/// Two accounts are one person's: all that the member has goes to the other account, and theirs is closed.
+#[derive(JsonSchema)]
+struct MembersMerged {
+    /// Whose account ends.
+    member_id: Id,
+    /// Whose account goes on; another one.
+    into_id: Id,
+}
+
+/// The member left: the points end with the account.
+#[derive(JsonSchema)]
+struct MemberClosed {
+    member_id: Id,
+}
+
+/// What is known of the member is to be forgotten; sums and points stay.
+#[derive(JsonSchema)]
+struct MemberErased {
+    member_id: Id,
+}
+
 /// Any other event that the programme names.
 #[derive(JsonSchema)]
 struct Custom {
@@ -136,6 +233,37 @@ described!(
     })
 );
 
+described!(
+    Quantity,
+    json_schema!({
+        "description": "A whole number from 1 to 1,000, as a number or as text.",
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": MOST_QUANTITY},
+            {"type": "string", "pattern": "^([1-9][0-9]{0,2}|1000)$"}
+        ]
+    })
+);
+described!(
+    SomePoints,
+    json_schema!({
+        "description": "Whole points, at least one, as a number or as text.",
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": i64::MAX},
+            {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"}
+        ]
+    })
+);
+described!(
+    SignedPoints,
+    json_schema!({
+        "description": "Whole points, as a number or as text.",
+        "anyOf": [
+            {"type": "integer", "minimum": -i64::MAX, "maximum": i64::MAX},
+            {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
+        ]
+    })
+);
+
 pub(super) fn all() -> Vec<SchemaFile> {
     let profile = json!({"member_id": "m-1042", "referrer_id": "m-7", "birthday": "1990-04-17",
         "segments": ["newsletter"], "attributes": {"size": "M"}});
@@ -147,6 +275,13 @@ pub(super) fn all() -> Vec<SchemaFile> {
             {"line_id": "1", "sku": "b-17", "category": "books", "brand": "Turtle", "tags": ["new"],
              "quantity": 2, "price": "29.95"},
             {"quantity": 1, "price": 70}]});
+    let refund = json!({"member_id": "m-1042", "order_id": "o-4711", "refund_id": "f-12", "amount": "29.95",
+        "lines": [{"line_id": "1", "quantity": 1, "amount": "29.95"}]});
+    let redemption = json!({"member_id": "m-1042", "redemption_id": "d-77", "reward": "mug", "quantity": 1,
+        "points": 500, "order_id": "o-4712", "order_amount": "80.00"});
+    let adjustment = json!({"member_id": "m-1042", "adjustment_id": "a-3", "points": -50,
+        "reason": "paid twice by mistake", "by": "ann@shop"});
+    let transfer = json!({"member_id": "m-1042", "to_id": "m-7", "transfer_id": "t-9", "points": 20});
     let known = [
         input::<OrderPaid>("order.paid", &order),
         input::<SignedIn>("member.signed_in", &json!({"member_id": "m-1042"})),
@@ -154,8 +289,21 @@ pub(super) fn all() -> Vec<SchemaFile> {
         input::<ContentShared>("content.shared", &share),
         input::<MemberProfile>("member.registered", &profile),
         input::<MemberProfile>("member.updated", &profile),
+        input::<OrderRefunded>("order.refunded", &refund),
+        input::<RedemptionRequested>("redemption.requested", &redemption),
+        input::<RedemptionCancelled>(
+            "redemption.cancelled",
+            &json!({"member_id": "m-1042", "redemption_id": "d-77"}),
+        ),
+        input::<PointsAdjusted>("points.adjusted", &adjustment),
+        input::<PointsTransferred>("points.transferred", &transfer),
+        input::<MembersMerged>("members.merged", &json!({"member_id": "m-1042", "into_id": "m-7"})),
+        input::<MemberClosed>("member.closed", &json!({"member_id": "m-1042"})),
+        input::<MemberErased>("member.erased", &json!({"member_id": "m-1042"})),
     ];
-    let kinds: Vec<&str> = known.iter().map(|(kind, _)| *kind).collect();
+    // Nor any that accrual alone may say.
+    let own = [REFERRED, CAME, WAITED, RECEIVED].into_iter().chain(Occasion::ALL.map(Occasion::event_type));
+    let kinds: Vec<&str> = known.iter().map(|(kind, _)| *kind).chain(own).collect();
     let (_, mut custom) =
         input::<Custom>("survey.completed", &json!({"member_id": "m-1042", "survey_id": "autumn"}));
     custom.insert("title".to_owned(), "any other type that the programme names".into());

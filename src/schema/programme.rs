@@ -5,12 +5,11 @@
 #![allow(dead_code)] // nobody makes a value of types that only describe
 
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, json_schema};
+use schemars::{JsonSchema, json_schema};
 use serde_json::{Value, json};
 
 use super::{PROGRAMME, SchemaFile, described, file};
 use crate::programme::condition::MAX_LENGTH;
-use crate::programme::not_supported_yet;
 
 /// A loyalty programme: what earns points, how many, for whom, and what they lead to. `accrual check` says
 /// more of what is wrong with it, `accrual test` tries it out.
@@ -47,16 +46,17 @@ struct Programme {
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Points {
-    /// How long points are pending before they can be spent; P0D is not at all.
+    /// How long points are pending before they can be spent; P0D, which is not at all, where left out.
     hold: Option<Period>,
-    /// When points expire.
+    /// When points expire; never where left out.
     expire: Option<Expire>,
     /// How fractions of a point become whole points, once on each entry. `floor` where left out.
     rounding: Option<Rounding>,
-    /// What a refund does that finds fewer points than it takes back.
+    /// What a refund or an adjustment does that finds fewer points than it takes. `negative` where left out.
     shortfall: Option<Shortfall>,
-    /// How long before points expire their member is told.
-    notice: Option<Period>,
+    /// How long before points expire their member is told; not at all where left out.
+    #[schemars(extend("examples" = ["P30D"]))]
+    notice: Option<SomeTime>,
 }
 
 #[derive(JsonSchema)]
@@ -73,9 +73,9 @@ enum Rounding {
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Shortfall {
-    /// The balance goes below zero.
+    /// It takes them all the same: the balance goes below zero, and what is earned next pays for it.
     Negative,
-    /// The balance stays at zero.
+    /// It takes what there is, and an entry says what it could not take.
     Clamp,
 }
 
@@ -98,15 +98,17 @@ enum Never {
 #[serde(deny_unknown_fields)]
 struct ExpireAfter {
     /// How long after they were earned.
-    after: Period,
+    after: SomeTime,
     /// Not before the end of that month or year.
-    at: Option<ExpireAt>,
+    at: Option<EndOf>,
 }
 
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum ExpireAt {
+enum EndOf {
+    /// With the calendar month that the moment lies in.
     EndOfMonth,
+    /// With the calendar year.
     EndOfYear,
 }
 
@@ -118,7 +120,7 @@ struct Tiers {
     measure: Option<Measure>,
     /// Over which time it counts.
     window: Window,
-    /// When a level is looked at again that its member has no longer the measure for.
+    /// When a level is looked at again; for ever kept where left out.
     review: Option<Review>,
     /// The levels, the lowest first: from 0, and each from more than the one before.
     #[schemars(length(min = 1, max = 100))]
@@ -134,16 +136,21 @@ enum Measure {
     Spend,
 }
 
-/// When a level is looked at again.
+/// When a level is looked at again, and what follows where too little is measured for it.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{"every": "P1Y", "at": "end_of_year", "grace": "P30D", "notice": "P60D", "drop": "one_level"}]))]
 struct Review {
-    /// How often.
-    every: Period,
+    /// How long a level is kept from when it was reached, or last kept.
+    every: SomeTime,
+    /// Not before the end of that month or year.
+    at: Option<EndOf>,
     /// How far a member falls.
     drop: Drop,
-    /// How long after it a member may still keep the level.
+    /// How long after that a member may still make up for what is missing.
     grace: Option<Period>,
+    /// How long before the review a member is told who would not pass it; nobody is where left out.
+    notice: Option<SomeTime>,
 }
 
 #[derive(JsonSchema)]
@@ -167,7 +174,7 @@ struct Level {
     from: u64,
     /// What points of rules are multiplied by: 1.1 pays 10 more for each 100.
     earn: Option<LevelFactor>,
-    /// What points are worth more when they are spent.
+    /// What the worth of points is multiplied by when they become money: 1.1 makes 10.00 of it 11.00.
     redeem: Option<LevelFactor>,
     /// What it gives beside points; shown to the member.
     #[schemars(length(max = 100), extend("uniqueItems" = true))]
@@ -208,9 +215,9 @@ struct Rule {
     /// A reward of `redemption.rewards` that it gives, beside points or instead of them, once for each event that it
     /// pays for.
     give: Option<Id>,
-    /// How long its points are pending before they can be spent.
+    /// How long its points are pending before they can be spent, where not as long as the programme says.
     hold: Option<Period>,
-    /// When its points expire.
+    /// When its points expire, where not when the programme says.
     expire: Option<Expire>,
 }
 
@@ -374,17 +381,22 @@ struct Budget {
     points: WholePoints,
 }
 
-/// The catalogue of what rules give and points buy.
+/// What points buy, and the catalogue that rules give out of.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "dependentRequired" = {"boosts": ["rate"]},
+    "if" = {"required": ["rewards"], "properties": {"rewards": {"contains": {"required": ["kind"], "properties": {"kind": {"const": "money"}}}}}},
+    "then" = {"required": ["rate"]},
+))]
 struct Redemption {
     /// What points are worth in money.
     rate: Option<Rate>,
-    /// Times at which points are worth more.
+    /// Times at which points are worth something else; of several the one at which they are worth most.
     #[schemars(length(max = 1000))]
     boosts: Option<Vec<Boost>>,
-    /// What a member may not exceed.
-    #[schemars(length(max = 1000))]
+    /// What a member's redemptions do not exceed, all together. What goes over is declined as a whole.
+    #[schemars(length(max = 8))]
     limits: Option<Vec<RedemptionLimit>>,
     /// What can be had.
     #[schemars(length(max = 1000))]
@@ -420,9 +432,9 @@ struct Boost {
     {"required": ["share_of_order"], "maxProperties": 1},
 ]))]
 struct RedemptionLimit {
-    /// How often points are spent.
+    /// How often they redeem.
     times: Option<Times>,
-    /// How many points are spent.
+    /// How many points they spend.
     points: Option<WholePoints>,
     /// Over which period, in the programme's time zone.
     per: Option<Per>,
@@ -434,7 +446,8 @@ struct RedemptionLimit {
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("allOf" = [
-    {"if": {"properties": {"kind": {"const": "money"}}}, "else": {"required": ["points"]}},
+    {"if": {"properties": {"kind": {"const": "money"}}},
+     "then": {"properties": {"points": false, "worth": false, "stock": false}}, "else": {"required": ["points"]}},
     {"if": {"properties": {"kind": {"const": "lottery"}}}, "then": {"required": ["prizes"]},
      "else": {"properties": {"prizes": false}}},
 ]))]
@@ -443,17 +456,17 @@ struct Reward {
     id: Id,
     /// What it is.
     kind: Kind,
-    /// Its price for who redeems, which is not decided yet; money is bought at the rate.
+    /// What one costs who redeems it; money is bought at the rate.
     points: Option<WholePoints>,
-    /// What it is worth in money.
+    /// What one is worth in money, which entries say.
     worth: Option<Money>,
-    /// How many there are.
+    /// How many there are for all members together, ever.
     stock: Option<Stock>,
-    /// Who may have it, in CEL.
+    /// Who may redeem it, in CEL over `redemption.requested`.
     #[schemars(extend("examples" = ["member.tier == \"diamond\""]))]
     when: Option<Condition>,
-    /// What can be won, in a lottery.
-    #[schemars(length(min = 1, max = 1000))]
+    /// What can be won, in a lottery; one of them without `stock`, which is drawn when the others are gone.
+    #[schemars(length(min = 1, max = 1000), extend("contains" = {"not": {"required": ["stock"]}}))]
     prizes: Option<Vec<Prize>>,
 }
 
@@ -483,7 +496,7 @@ struct Prize {
     weight: u32,
     /// Points that are won.
     points: Option<WholePoints>,
-    /// How many there are.
+    /// How many there are for all members together, ever.
     stock: Option<Stock>,
 }
 
@@ -504,7 +517,7 @@ described!(
         "description": "An event type: one of those that accrual knows, or any of your own.",
         "anyOf": [
             {"enum": ["order.paid", "member.signed_in", "review.posted", "content.shared", "member.registered",
-                "member.updated"]},
+                "member.updated", "member.birthday", "member.anniversary"]},
             {"type": "string", "pattern": "^[A-Za-z0-9._:/-]{1,128}$"}
         ]
     })
@@ -578,6 +591,14 @@ described!(
     })
 );
 described!(
+    SomeTime,
+    json_schema!({
+        "description": "A length of time on the calendar that is not nothing, such as P1Y, P12M, P2W or P30D.",
+        "type": "string",
+        "pattern": "^P(?=[0-9])(?=.*[1-9])([0-9]+Y)?([0-9]+M)?([0-9]+W)?([0-9]+D)?$"
+    })
+);
+described!(
     Window,
     json_schema!({
         "description": "Whole months, the event's own included, such as P12M; or the member's whole life; or the calendar year.",
@@ -619,27 +640,8 @@ pub(super) fn schema() -> SchemaFile {
             "rules": [{"id": "purchase", "on": "order.paid", "earn": {"points": 1, "per": 1.00}}],
         }]),
     );
-    say_what_is_not_supported_yet(&mut schema);
     schema.ensure_object().values_mut().for_each(leave_out_null);
     file(PROGRAMME, &schema)
-}
-
-/// Adds to the description of a key that it is refused for now, in the words of the refusal.
-fn say_what_is_not_supported_yet(schema: &mut Schema) {
-    for (construct, name) in not_supported_yet() {
-        let pointer = match construct.split_once('.') {
-            // Refuses some values of a key that is otherwise supported; those are not offered.
-            Some(("rule", "on")) => continue,
-            Some((object, key)) => {
-                let (first, rest) = object.split_at(1);
-                format!("/$defs/{}{rest}/properties/{key}/description", first.to_uppercase())
-            }
-            None => format!("/properties/{construct}/description"),
-        };
-        if let Some(Value::String(description)) = schema.pointer_mut(&pointer) {
-            description.extend([" Not supported yet: ", name, "."]);
-        }
-    }
 }
 
 /// A key that may be left out has, where it is there, a value: what the parser refuses as "has no value".

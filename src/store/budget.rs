@@ -71,6 +71,16 @@ pub struct Lease {
     pub free: Points,
 }
 
+/// Points of a budget that were granted once and come back, with a refund or a cancellation. A bucket counts them for
+/// itself, ever growing, without a lease: they are as good as a larger budget.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Returned {
+    /// Whose budget.
+    pub campaign: CampaignId,
+    /// How many.
+    pub points: Points,
+}
+
 /// Points that a commit grants out of a lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {

@@ -11,7 +11,7 @@ use super::budget::portion;
 use super::{
     Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
     LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range,
-    event_of, holds_version, never_expires, window_seconds,
+    event_of, holds_version, is_business, never_expires, window_seconds,
 };
 use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, Points, TopicPartition};
 
@@ -50,11 +50,16 @@ struct BucketState {
     generation: u64,
     current: FastMap<ReceiptKey, Receipt>,
     previous: FastMap<ReceiptKey, Receipt>,
+    /// Receipts of business keys, of this long generation and the one before it.
+    business: FastMap<ReceiptKey, Receipt>,
+    business_before: FastMap<ReceiptKey, Receipt>,
     /// Receipts that never expire.
     forever: FastMap<ReceiptKey, Receipt>,
     outbox: BTreeMap<OutboxKey, Vec<u8>>,
     /// Points granted out of leases that have not ended.
     granted: BTreeMap<(CampaignId, LeaseId), i64>,
+    /// Points that came back to budgets.
+    returned: BTreeMap<CampaignId, i64>,
     due: BTreeMap<MemberId, i64>,
 }
 
@@ -75,8 +80,16 @@ struct Leased {
 }
 
 impl BucketState {
-    /// Forgets the generations that are no longer looked at.
-    fn turn_to(&mut self, generation: u64) {
+    /// Forgets the generations that are no longer looked at; a long one is so many others.
+    fn turn_to(&mut self, generation: u64, long: u64) {
+        match (generation / long).saturating_sub(self.generation / long) {
+            0 => {}
+            1 => self.business_before = std::mem::take(&mut self.business),
+            _ => {
+                self.business.clear();
+                self.business_before.clear();
+            }
+        }
         match generation.saturating_sub(self.generation) {
             0 => return,
             1 => self.previous = std::mem::take(&mut self.current),
@@ -89,7 +102,8 @@ impl BucketState {
     }
 
     fn receipt(&self, key: &ReceiptKey) -> Option<&Receipt> {
-        self.current.get(key).or_else(|| self.previous.get(key)).or_else(|| self.forever.get(key))
+        let places = [&self.current, &self.previous, &self.forever, &self.business, &self.business_before];
+        places.into_iter().find_map(|place| place.get(key))
     }
 
     fn load(&self, wanted: &LoadBucket) -> LoadedBucket {
@@ -139,14 +153,22 @@ impl BucketState {
         for grant in &wanted.grants {
             *self.granted.entry((grant.campaign.clone(), grant.lease)).or_default() += grant.points.0;
         }
+        for returned in &wanted.returned {
+            *self.returned.entry(returned.campaign.clone()).or_default() += returned.points.0;
+        }
         wanted.due.iter().for_each(|due| self.set_due(due));
         for write in &wanted.accounts {
             self.accounts.insert(write.member.clone(), write.json.clone());
         }
         for (key, receipt) in &wanted.receipts {
-            let kept = if never_expires(key) { &mut self.forever } else { &mut self.current };
+            let kept = match key {
+                key if never_expires(key) => &mut self.forever,
+                key if is_business(key) => &mut self.business,
+                _ => &mut self.current,
+            };
             kept.insert(key.clone(), receipt.clone());
         }
+        self.business.extend(wanted.records.iter().cloned());
         self.outbox.extend(wanted.outbox.iter().cloned());
         Committed::Written
     }
@@ -162,6 +184,14 @@ impl State {
 
     fn generation(&self) -> u64 {
         self.now().as_secs() / window_seconds(&self.settings)
+    }
+
+    /// A bucket as of now.
+    fn bucket(&mut self, number: Bucket) -> &mut BucketState {
+        let (generation, long) = (self.generation(), self.settings.long_generation());
+        let bucket = self.buckets.entry(number).or_default();
+        bucket.turn_to(generation, long);
+        bucket
     }
 
     /// The clock in milliseconds.
@@ -191,7 +221,10 @@ impl State {
         }
         let budget = self.budgets.entry(wanted.campaign.clone()).or_default();
         let leased: i64 = budget.leases.values().map(|lease| lease.points.0).sum();
-        let free = Points(wanted.budget.0.saturating_sub(budget.settled).saturating_sub(leased).max(0));
+        let returned: i64 =
+            self.buckets.values().filter_map(|bucket| bucket.returned.get(&wanted.campaign)).sum();
+        let whole = wanted.budget.0.saturating_add(returned);
+        let free = Points(whole.saturating_sub(budget.settled).saturating_sub(leased).max(0));
         if let Some(mine) = budget.leases.get(&wanted.lease) {
             return Lease { points: mine.points, deadline: mine.deadline, free };
         }
@@ -274,12 +307,14 @@ impl MemoryStore {
     /// Every receipt that would be found now, by bucket and key.
     pub fn receipts(&self) -> BTreeMap<(Bucket, ReceiptKey), Receipt> {
         let mut state = self.lock();
-        let generation = state.generation();
+        let numbers: Vec<Bucket> = state.buckets.keys().copied().collect();
         let mut found = BTreeMap::new();
-        for (number, bucket) in &mut state.buckets {
-            bucket.turn_to(generation);
-            let both = bucket.previous.iter().chain(&bucket.current);
-            found.extend(both.map(|(key, receipt)| ((*number, key.clone()), receipt.clone())));
+        for number in &numbers {
+            let bucket = state.bucket(*number);
+            let all = [&bucket.previous, &bucket.current, &bucket.business_before, &bucket.business];
+            found.extend(
+                all.into_iter().flatten().map(|(key, receipt)| ((*number, key.clone()), receipt.clone())),
+            );
         }
         found
     }
@@ -294,24 +329,13 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn load(&mut self, wanted: &[LoadBucket]) -> Result<Vec<LoadedBucket>, StoreError> {
         let mut state = self.lock();
-        let generation = state.generation();
-        let load = |wanted: &LoadBucket| {
-            let bucket = state.buckets.entry(wanted.bucket).or_default();
-            bucket.turn_to(generation);
-            bucket.load(wanted)
-        };
-        Ok(wanted.iter().map(load).collect())
+        Ok(wanted.iter().map(|wanted| state.bucket(wanted.bucket).load(wanted)).collect())
     }
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
         let mut state = self.lock();
-        let (generation, now) = (state.generation(), state.millis());
-        let commit = |wanted: &CommitBucket| {
-            let bucket = state.buckets.entry(wanted.bucket).or_default();
-            bucket.turn_to(generation);
-            bucket.commit(wanted, now)
-        };
-        Ok(buckets.iter().map(commit).collect())
+        let now = state.millis();
+        Ok(buckets.iter().map(|wanted| state.bucket(wanted.bucket).commit(wanted, now)).collect())
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
@@ -390,11 +414,9 @@ impl Store for MemoryStore {
         _deadline: Instant,
     ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
         let mut state = self.lock();
-        let generation = state.generation();
         let mut found = Vec::new();
         for bucket in buckets {
-            let bucket = state.buckets.entry(*bucket).or_default();
-            bucket.turn_to(generation);
+            let bucket = state.bucket(*bucket);
             let both = bucket.previous.iter().chain(&bucket.current);
             let events = both.filter_map(|(key, receipt)| Some((event_of(key)?, receipt.clone())));
             found.extend(events.filter(|(event, _)| &*event.id == id));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, RuleId, TopicPartition};
 
-pub use budget::{Grant, Lease, LeaseId, LeaseRequest};
+pub use budget::{Grant, Lease, LeaseId, LeaseRequest, Returned};
 
 /// Names something that must count once: an event (`e source id`), a business key behind it
 /// (`order.paid 2:m1 4711`), or what a rule pays once ever ([`once_key`]). Unique within its bucket.
@@ -28,6 +28,14 @@ pub fn once_key(rule: &RuleId, member: &MemberId, key: &str) -> ReceiptKey {
 /// The receipt of an event: `e shop/web e1`.
 pub fn event_key(event: &EventId) -> ReceiptKey {
     [EVENT, &event.source, " ", &event.id].concat().into_boxed_str()
+}
+
+/// The receipt of a business key: `order.paid 2:m1 4711`. It is the member's own, because two sources
+/// may number their orders alike; the length keeps a member and an id with spaces apart.
+pub fn business_key(kind: &str, member: &MemberId, id: &str) -> ReceiptKey {
+    let member = member.as_str();
+    let mut length = itoa::Buffer::new();
+    [kind, " ", length.format(member.len()), ":", member, " ", id].concat().into_boxed_str()
 }
 
 /// What the keys of events' receipts begin with.
@@ -47,6 +55,12 @@ fn never_expires(key: &str) -> bool {
     key.starts_with(FOREVER)
 }
 
+/// Whether the receipt of this key is one of a business key, which is kept longer than those of events and may hold a
+/// record.
+fn is_business(key: &str) -> bool {
+    !key.starts_with(EVENT) && !never_expires(key)
+}
+
 /// What is remembered of something that counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt {
@@ -54,6 +68,8 @@ pub struct Receipt {
     pub at: Coordinates,
     /// Hash of that record's payload, so that the same id with another payload is told apart.
     pub fingerprint: u64,
+    /// What is to be known of it later, as JSON, see [`crate::record`]; for business keys alone.
+    pub record: Option<Box<str>>,
 }
 
 /// What to look up in one bucket.
@@ -125,12 +141,17 @@ pub struct CommitBucket {
     pub accounts: Vec<AccountWrite>,
     /// Receipts to write; none of them may exist.
     pub receipts: Vec<(ReceiptKey, Receipt)>,
+    /// Receipts of business keys to write whether they exist or not, because their record changed. It rests on the
+    /// version of an account in `accounts`.
+    pub records: Vec<(ReceiptKey, Receipt)>,
     /// What is to be published, a blob for each input partition.
     pub outbox: Vec<(OutboxKey, Vec<u8>)>,
     /// Outbox entries that are published and can go. They go even where the commit is refused.
     pub published: Vec<OutboxKey>,
     /// Points of budgets that the accounts were given, one for each lease.
     pub grants: Vec<Grant>,
+    /// Points of budgets that the accounts gave back.
+    pub returned: Vec<Returned>,
     /// Members whose next moment changed.
     pub due: Vec<DueAt>,
 }
@@ -330,6 +351,16 @@ pub struct StoreSettings {
     pub buckets: u16,
     /// How long a receipt is kept at least.
     pub dedupe_window: Duration,
+    /// How long the receipt of a business key is kept at least, and with it the record of an order or a redemption.
+    pub refunds_window: Duration,
+}
+
+impl StoreSettings {
+    /// The refunds' window in generations of receipts: those of business keys are as many times as long.
+    fn long_generation(&self) -> u64 {
+        let window = window_seconds(self);
+        self.refunds_window.as_secs().div_ceil(window).max(1)
+    }
 }
 
 /// A generation of receipts in whole seconds, at least one: Redis' clock is asked in seconds.

@@ -32,6 +32,13 @@ impl CalendarSpan {
     const MOST_MONTHS: u32 = 1_200;
     const MOST_DAYS: u32 = 36_525;
 
+    /// The longer of two, a month being some thirty days.
+    #[must_use]
+    pub fn longer(self, other: Self) -> Self {
+        let days = |span: Self| u32::from(span.months) * 365 / 12 + u32::from(span.days);
+        if days(other) > days(self) { other } else { self }
+    }
+
     /// No time at all: `P0D`.
     pub fn is_zero(self) -> bool {
         self == Self::default()

@@ -9,6 +9,7 @@
 )]
 
 mod broker;
+mod points;
 mod shop;
 mod worker;
 
@@ -232,7 +233,8 @@ fn what_upstream_repeats_counts_once_and_what_it_breaks_becomes_a_dead_letter() 
         ("wrong_currency", paid.replace("USD", "EUR")),
         ("wrong_kind", paid.replace(r#""10.50""#, "[10.5]")),
         ("conflicting_duplicate", conflicting),
-        ("not_supported_yet", paid.replace("order.paid", "order.refunded")),
+        // What no refund is without, its own name.
+        ("missing_field", paid.replace("order.paid", "order.refunded")),
         (
             "too_large",
             paid.replace("\"specversion\"", &format!("\"pad\":\"{}\",\"specversion\"", "x".repeat(70_000))),

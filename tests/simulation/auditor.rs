@@ -7,7 +7,7 @@ use accrual::store::{LeaseId, LeaseRequest, Store};
 use accrual::types::Points;
 use serde_json::Value;
 
-use super::traffic::Meaning;
+use super::traffic::{LARGE, Meaning};
 use super::world::{GIFT, LEASE, SECOND_FROM, SIGN_IN, World, outputs};
 
 pub fn audit(world: &World) -> Result<(), String> {
@@ -50,10 +50,15 @@ pub fn audit(world: &World) -> Result<(), String> {
     let (mut declined_gifts, mut first_gifts) = (0, 0);
     let mut ledger: BTreeMap<String, i64> = BTreeMap::new();
     let mut versions: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    let mut spent = Spent::default();
     for record in changes.into_values() {
         let member = record["data"]["member_id"].as_str().unwrap().to_owned();
         if !versions.entry(member.clone()).or_default().insert(record["data"]["version"].as_u64().unwrap()) {
             return Err(format!("two changes of one version: {record}"));
+        }
+        if is_spender(&member) {
+            spent.take_in(&member, record)?;
+            continue;
         }
         if record["type"] == "reward.granted" {
             *rewards.entry(member.clone()).or_default() += 1;
@@ -90,10 +95,12 @@ pub fn audit(world: &World) -> Result<(), String> {
 
     // Each account is the fold of its entries, and its versions have no gap.
     let accounts = accounts(world);
+    spent.audit(world, &accounts)?;
     for (member, account) in &accounts {
         let points = account["available"].as_i64().unwrap();
+        let is_spender = is_spender(member);
         let of = |all: &BTreeMap<String, i64>| all.get(member).copied().unwrap_or_default();
-        if points != of(&expected) + of(&gifts) {
+        if !is_spender && points != of(&expected) + of(&gifts) {
             return Err(format!(
                 "account {member} has {points}, expected {} and {} of the budget",
                 of(&expected),
@@ -106,7 +113,7 @@ pub fn audit(world: &World) -> Result<(), String> {
             return Err(format!("account {member} is at version {version}, published are {published:?}"));
         }
         let silver = points >= 500;
-        if (account["tier"]["id"] == "silver") != silver {
+        if !is_spender && (account["tier"]["id"] == "silver") != silver {
             return Err(format!("account {member} with {points} points has tier {}", account["tier"]));
         }
     }
@@ -191,6 +198,9 @@ fn dead_letters_are_right(world: &World, letters: &HashSet<String>) -> Result<()
             Meaning::SignIn { .. }
             | Meaning::Survey { .. }
             | Meaning::Registration { .. }
+            | Meaning::Refund { .. }
+            | Meaning::Redemption { .. }
+            | Meaning::Transfer { .. }
             | Meaning::Skipped => {}
         }
     }
@@ -257,7 +267,7 @@ fn expected(world: &World) -> Expected {
     let mut referrers: HashMap<&String, &String> = HashMap::new();
     for sent in &world.sent {
         match &sent.meaning {
-            Meaning::Order { order, member, amount, .. } => {
+            Meaning::Order { order, member, amount, .. } if *amount < LARGE => {
                 orders.insert(order, (member, *amount));
             }
             Meaning::SignIn { member, day, .. } => {
@@ -303,4 +313,123 @@ fn accounts(world: &World) -> BTreeMap<String, Value> {
         .into_iter()
         .map(|(member, json)| (member.to_string(), serde_json::from_slice(&json).unwrap()))
         .collect()
+}
+
+fn is_spender(member: &str) -> bool {
+    member.starts_with('r')
+}
+
+/// What the ledger says of members who spend: by member and id, and never by the worker's own records.
+#[derive(Default)]
+struct Spent {
+    /// All points that moved, by member.
+    points: BTreeMap<String, i64>,
+    /// Taken back, by order.
+    reversed: HashMap<String, i64>,
+    /// Earned with orders, by the event of each.
+    earned: HashMap<String, i64>,
+    /// What came of each redemption: asked and answered, points.
+    answers: HashMap<String, Vec<i64>>,
+    returned: HashMap<String, i64>,
+    /// Given and received, by member and transfer.
+    transfers: HashMap<String, Vec<i64>>,
+}
+
+impl Spent {
+    fn take_in(&mut self, member: &str, record: &Value) -> Result<(), String> {
+        let data = &record["data"];
+        let points = data["points"].as_i64().unwrap_or_default();
+        *self.points.entry(member.to_owned()).or_default() += points;
+        let text = |key: &str| data[key].as_str().map(str::to_owned);
+        let of_member = |id: Option<String>| format!("{member} {}", id.unwrap_or_default());
+        match record["type"].as_str().unwrap() {
+            "points.earned" => {
+                *self.earned.entry(data["event"]["id"].as_str().unwrap().to_owned()).or_default() += points;
+            }
+            "points.reversed" => *self.reversed.entry(text("order_id").unwrap()).or_default() -= points,
+            "points.redeemed" => {
+                self.answers.entry(of_member(text("redemption_id"))).or_default().push(-points);
+            }
+            "points.declined" if data["event"]["type"] == "redemption.requested" => {
+                self.answers.entry(of_member(text("redemption_id"))).or_default().push(0);
+            }
+            "points.returned" => {
+                *self.returned.entry(of_member(text("redemption_id"))).or_default() += points;
+            }
+            "points.transferred" | "points.declined" if text("transfer_id").is_some() => {
+                let giver = if points > 0 { text("counterparty").unwrap() } else { member.to_owned() };
+                let transfer = format!("{giver} {}", text("transfer_id").unwrap());
+                self.transfers.entry(transfer).or_default().push(points);
+            }
+            "points.declined" | "member.noted" | "tier.changed" => {}
+            other => return Err(format!("a spender has {other}: {record}")),
+        }
+        Ok(())
+    }
+
+    fn audit(&self, world: &World, accounts: &BTreeMap<String, Value>) -> Result<(), String> {
+        // An order pays what it costs in whole euros, once, and refunds take the share of it that was given back.
+        let mut amounts: HashMap<&String, u64> = HashMap::new();
+        let mut events: HashMap<&String, HashSet<&String>> = HashMap::new();
+        let mut refunds: HashMap<&String, HashMap<&String, u64>> = HashMap::new();
+        let mut redemptions: HashSet<&String> = HashSet::new();
+        let mut transfers: HashSet<&String> = HashSet::new();
+        for sent in &world.sent {
+            match &sent.meaning {
+                Meaning::Order { order, event, amount, .. } if *amount > LARGE => {
+                    amounts.insert(order, *amount);
+                    events.entry(order).or_default().insert(event);
+                }
+                Meaning::Refund { refund, order, cents } => {
+                    refunds.entry(order).or_default().insert(refund, *cents);
+                }
+                Meaning::Redemption { redemption } => _ = redemptions.insert(redemption),
+                Meaning::Transfer { transfer } => _ = transfers.insert(transfer),
+                _ => {}
+            }
+        }
+        for (order, amount) in &amounts {
+            let earned: i64 = events[*order].iter().filter_map(|event| self.earned.get(*event)).sum();
+            if earned != *amount as i64 {
+                return Err(format!("{order} of {amount} paid {earned}"));
+            }
+            let given_back: u64 = refunds.get(*order).map_or(0, |refunds| refunds.values().sum());
+            let (whole, part) = (amount * 100 + 50, given_back.min(amount * 100 + 50));
+            let expected = (u128::from(*amount) * u128::from(part) / u128::from(whole)) as i64;
+            let reversed = self.reversed.get(*order).copied().unwrap_or_default();
+            if reversed != expected {
+                return Err(format!(
+                    "{part} of {whole} cents of {order} took {reversed} points back, expected {expected}"
+                ));
+            }
+        }
+        // Each redemption has one answer, and no more comes back of it than it cost.
+        for redemption in redemptions {
+            let answers = self.answers.get(redemption).cloned().unwrap_or_default();
+            let returned = self.returned.get(redemption).copied().unwrap_or_default();
+            let [cost] = answers[..] else { return Err(format!("{redemption} has the answers {answers:?}")) };
+            if ![0, 50].contains(&cost) || ![0, cost].contains(&returned) {
+                return Err(format!("{redemption} cost {cost}, and {returned} came back"));
+            }
+        }
+        // What one gives, the other gets, once.
+        for transfer in transfers {
+            let mut moved = self.transfers.get(transfer).cloned().unwrap_or_default();
+            moved.sort_unstable();
+            let is_given = moved.len() == 2 && moved[0] == -moved[1] && moved[0] < 0;
+            if !(is_given || matches!(moved[..], [0])) {
+                return Err(format!("of {transfer} came {moved:?}"));
+            }
+        }
+        for (member, account) in accounts.iter().filter(|(member, _)| is_spender(member)) {
+            let points = self.points.get(member).copied().unwrap_or_default();
+            let lots: i64 =
+                account["lots"].as_array().into_iter().flatten().map(|lot| lot[0].as_i64().unwrap()).sum();
+            let available = account["available"].as_i64().unwrap();
+            if available != points || lots != available.max(0) || account["waiting"] != Value::Null {
+                return Err(format!("account {member} is not the sum of its entries, {points}: {account}"));
+            }
+        }
+        Ok(())
+    }
 }

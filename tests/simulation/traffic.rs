@@ -6,6 +6,13 @@ use super::world::SECOND_FROM;
 
 const NEWCOMERS: usize = 12;
 
+/// Members whose orders are refunded and who redeem and transfer points; their orders are large, and bring no gift.
+const SPENDERS: usize = 3;
+pub const LARGE: u64 = 1_000;
+
+/// So many refunds there are at most: fewer than may wait in one account.
+const MOST_REFUNDS: usize = 8;
+
 pub struct Sent {
     pub payload: String,
     /// Partition and offset, as dead letters name them.
@@ -33,6 +40,20 @@ pub enum Meaning {
         member: String,
         survey: usize,
     },
+    /// Money of an order is given back, in cents.
+    Refund {
+        refund: String,
+        order: String,
+        cents: u64,
+    },
+    /// A member asks for a badge.
+    Redemption {
+        redemption: String,
+    },
+    /// A member gives points to another.
+    Transfer {
+        transfer: String,
+    },
     /// Somebody comes, referred by a member.
     Registration {
         member: String,
@@ -52,6 +73,7 @@ pub fn generate(rng: &mut Rng, records: usize) -> Vec<Sent> {
         let again = (!sent.is_empty() && rng.chance(200)).then(|| rng.below(sent.len()));
         let next = match again {
             Some(at) => repeat(rng, &sent[at], number),
+            None if rng.chance(250) => spend(rng, &sent, number),
             None => fresh(rng, number),
         };
         sent.push(next);
@@ -114,6 +136,72 @@ fn fresh(rng: &mut Rng, number: usize) -> Sent {
         _ => {
             order_event(&format!("o{number}"), &format!("order-{number}"), &member, 1 + rng.below(400) as u64)
         }
+    }
+}
+
+/// What a spender does: an order, a refund of one in two parts or a half, a redemption or its cancellation, a transfer.
+fn spend(rng: &mut Rng, before: &[Sent], number: usize) -> Sent {
+    let member = format!("r{}", rng.below(SPENDERS));
+    let orders: Vec<(&String, &String, u64)> = before
+        .iter()
+        .filter_map(|sent| match &sent.meaning {
+            Meaning::Order { order, member, amount, .. } if *amount > LARGE => Some((order, member, *amount)),
+            _ => None,
+        })
+        .collect();
+    let refunds = before.iter().filter(|sent| matches!(sent.meaning, Meaning::Refund { .. })).count();
+    let of = |kind: &str, data: String, meaning| Sent {
+        at: String::new(),
+        payload: envelope(&format!("{kind}-{number}"), kind, 1, &data),
+        meaning,
+    };
+    match rng.below(10) {
+        0..3 if !orders.is_empty() && refunds < MOST_REFUNDS => {
+            let (order, member, amount) = orders[rng.below(orders.len())];
+            // One half, or the rest after it, or both at once; sent again under another event id it is the same.
+            let part = rng.below(3);
+            let (refund, cents) = match part {
+                0 => (format!("{order}-half"), amount * 50),
+                1 => (format!("{order}-rest"), amount * 50 + 50),
+                _ => (format!("{order}-all"), amount * 100 + 50),
+            };
+            let data = format!(
+                r#"{{"member_id":"{member}","order_id":"{order}","refund_id":"{refund}","amount":"{}.{:02}"}}"#,
+                cents / 100,
+                cents % 100
+            );
+            of("order.refunded", data, Meaning::Refund { refund, order: order.clone(), cents })
+        }
+        3..6 => {
+            let redemption = format!("x{}", rng.below(6));
+            let data =
+                format!(r#"{{"member_id":"{member}","redemption_id":"{redemption}","reward":"badge"}}"#);
+            of(
+                "redemption.requested",
+                data,
+                Meaning::Redemption { redemption: format!("{member} {redemption}") },
+            )
+        }
+        6 => {
+            let data = format!(r#"{{"member_id":"{member}","redemption_id":"x{}"}}"#, rng.below(6));
+            of("redemption.cancelled", data, Meaning::Skipped)
+        }
+        7 => {
+            let transfer = format!("t{}", rng.below(8));
+            let to = rng.below(SPENDERS);
+            let data = format!(
+                r#"{{"member_id":"{member}","to_id":"r{to}","transfer_id":"{transfer}","points":{}}}"#,
+                1 + rng.below(40)
+            );
+            of("points.transferred", data, Meaning::Transfer { transfer: format!("{member} {transfer}") })
+        }
+        // An odd amount: all that a spender does is decided by the first version.
+        _ => order_event(
+            &format!("o{number}"),
+            &format!("order-{number}"),
+            &member,
+            LARGE + 1 + 2 * rng.below(200) as u64,
+        ),
     }
 }
 

@@ -22,7 +22,7 @@ use accrual::types::{Buckets, Outputs, TopicName, TopicPartition};
 
 use super::faulty::{Action, Ending, FaultyLog, FaultyStore, Gate, Signal};
 use super::rng::Rng;
-use super::traffic::{self, Meaning, Sent};
+use super::traffic::{self, LARGE, Meaning, Sent};
 
 /// How often each fault comes, in a thousand calls.
 #[derive(Clone, Default)]
@@ -158,7 +158,9 @@ fn programme(version: usize, budget: i64) -> ProgrammeText {
         ),
     ];
     let rules = PROGRAMME.replace("SIGN_IN", &SIGN_IN[version].to_string());
-    let gift = format!("{{id: gift, on: order.paid, add: {GIFT}, budget: {{points: {budget}}}}}");
+    let gift = format!(
+        "{{id: gift, on: order.paid, when: data.amount < {LARGE}, add: {GIFT}, budget: {{points: {budget}}}}}"
+    );
     let text = format!("{rules}{}campaigns: [{gift}]\n{CATALOGUE}", of_version[version]);
     ProgrammeText { name: format!("version {version}"), text }
 }
@@ -206,7 +208,10 @@ impl World {
         };
         Self {
             broker,
-            store: MemoryStore::at(StoreSettings { buckets, dedupe_window: WINDOW }, BEGINS),
+            store: MemoryStore::at(
+                StoreSettings { buckets, dedupe_window: WINDOW, refunds_window: WINDOW },
+                BEGINS,
+            ),
             sent,
             trace: Vec::new(),
             steps: 0,
@@ -312,7 +317,10 @@ impl World {
 
     /// Where records were sent that never are events: broken ones and types that nothing names.
     pub fn no_events(&self) -> BTreeSet<&str> {
-        let no_event = |sent: &&Sent| matches!(sent.meaning, Meaning::Broken | Meaning::Skipped);
+        let no_event = |sent: &&Sent| {
+            let is_cancellation = sent.payload.contains("redemption.cancelled");
+            matches!(sent.meaning, Meaning::Broken | Meaning::Skipped) && !is_cancellation
+        };
         self.sent.iter().filter(no_event).map(|sent| sent.at.as_str()).collect()
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use accrual::store::{CommitBucket, Committed, Grant, Lease, LeaseId, LeaseRequest, Store};
+use accrual::store::{CommitBucket, Committed, Grant, Lease, LeaseId, LeaseRequest, Returned, Store};
 use accrual::types::{Bucket, CampaignId, Points};
 
 use crate::ground::{Ground, load, write};
@@ -48,6 +48,8 @@ fn campaign(ground: &Ground) -> CampaignId {
 /// Gives a member points in a bucket.
 fn commit(store: &mut dyn Store, bucket: u16, member: &str, expected: u64, grants: Vec<Grant>) -> Committed {
     let wanted = CommitBucket {
+        records: Vec::new(),
+        returned: Vec::new(),
         bucket: Bucket(bucket),
         accounts: vec![write(member, expected)],
         receipts: vec![],
@@ -105,6 +107,36 @@ pub fn a_budget_of_as_many_points_as_a_programme_may_name_is_counted_exactly(gro
     assert_eq!(commit(&mut *store, 3, &ann, 0, all.grant(BUDGET - 2)), Committed::Written);
     all.end(&mut *store);
     assert_eq!(free(&mut *store, &campaign, BUDGET), 2);
+}
+
+pub fn points_that_come_back_are_free_again_and_no_commit_that_is_refused_brings_any(ground: &Ground) {
+    let mut store = ground.open();
+    let (campaign, ann, bob) = (campaign(ground), ground.name("ann"), ground.name("bob"));
+    let all = Holder::lease(&mut *store, &campaign, 100, 100, LONG);
+    assert_eq!(commit(&mut *store, 3, &ann, 0, all.grant(70)), Committed::Written);
+    assert_eq!(commit(&mut *store, 5, &bob, 0, all.grant(30)), Committed::Written);
+    all.end(&mut *store);
+    assert_eq!(free(&mut *store, &campaign, 100), 0);
+    let mut give_back = |bucket: u16, member: &str, expected, points| {
+        let wanted = CommitBucket {
+            bucket: Bucket(bucket),
+            accounts: vec![write(member, expected)],
+            returned: vec![Returned { campaign: campaign.clone(), points: Points(points) }],
+            records: vec![],
+            receipts: vec![],
+            outbox: vec![],
+            published: vec![],
+            grants: vec![],
+            due: vec![],
+        };
+        store.commit(&[wanted]).unwrap()[0]
+    };
+    assert_eq!(give_back(3, &ann, 0, 20), Committed::Refused);
+    assert_eq!(give_back(3, &ann, 1, 20), Committed::Written);
+    assert_eq!(give_back(5, &bob, 1, 7), Committed::Written);
+    assert_eq!(give_back(3, &ann, 2, 1), Committed::Written);
+    assert_eq!(free(&mut *store, &campaign, 100), 28);
+    assert_eq!(free(&mut *store, &campaign, 90), 18, "the programme may be changed");
 }
 
 pub fn asking_twice_by_one_name_is_leasing_once(ground: &Ground) {

@@ -82,7 +82,7 @@ impl Ground {
 
     /// Another handle on the store, with a window. One window a test.
     pub fn open_with(&self, dedupe_window: Duration) -> Box<dyn Store + Send> {
-        let settings = StoreSettings { buckets: BUCKETS, dedupe_window };
+        let settings = StoreSettings { buckets: BUCKETS, dedupe_window, refunds_window: dedupe_window * 3 };
         match &self.kind {
             Kind::Memory { store, .. } => {
                 let mut store = store.lock().unwrap();
@@ -145,7 +145,7 @@ pub fn account(member: &str, version: u64) -> Vec<u8> {
 /// A receipt for a record of a partition.
 pub fn receipt(partition: &TopicPartition, offset: i64) -> Receipt {
     let at = Coordinates { topic: partition.topic.clone(), partition: partition.partition, offset };
-    Receipt { at, fingerprint: u64::MAX - offset.unsigned_abs() }
+    Receipt { at, fingerprint: u64::MAX - offset.unsigned_abs(), record: None }
 }
 
 /// An outbox key of a partition.

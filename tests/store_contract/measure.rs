@@ -23,7 +23,11 @@ fn measure_redis_cpu_a_member() {
 
 fn measure(members: usize, receipts: usize) {
     let server = RedisServer::start();
-    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: Duration::from_hours(720) };
+    let settings = StoreSettings {
+        buckets: BUCKETS,
+        dedupe_window: Duration::from_hours(720),
+        refunds_window: Duration::from_hours(2_160),
+    };
     let mut store = RedisStore::connect(&server.url(), &settings).unwrap();
     let partition = TopicPartition { topic: "shop.orders".into(), partition: 0 };
     // Hashes of receipts are small, and scanned, only in a deployment's first minutes.
@@ -31,6 +35,8 @@ fn measure(members: usize, receipts: usize) {
         .map(|number| (format!("e warm {number}").into(), receipt(&partition, number)))
         .collect::<Vec<_>>();
     let warm = |bucket| CommitBucket {
+        records: Vec::new(),
+        returned: Vec::new(),
         bucket: Bucket(bucket),
         accounts: vec![],
         receipts: seen.clone(),
@@ -51,6 +57,8 @@ fn measure(members: usize, receipts: usize) {
         let first = i64::try_from(round).unwrap() * 5120;
         let key = outbox_key(&partition, first, first + 5119);
         let bucket = |bucket: u16| CommitBucket {
+            records: Vec::new(),
+            returned: Vec::new(),
             bucket: Bucket(bucket),
             accounts: (0..members)
                 .map(|member| AccountWrite {

@@ -15,7 +15,8 @@ use crate::support::{RedisCluster, RedisServer};
 const BUCKET: Bucket = Bucket(3);
 
 fn open(url: &str) -> RedisStore {
-    RedisStore::connect(url, &StoreSettings { buckets: BUCKETS, dedupe_window: MONTH }).unwrap()
+    RedisStore::connect(url, &StoreSettings { buckets: BUCKETS, dedupe_window: MONTH, refunds_window: MONTH })
+        .unwrap()
 }
 
 fn partition() -> TopicPartition {
@@ -26,6 +27,8 @@ fn partition() -> TopicPartition {
 fn commit(member: &str, expected: u64) -> [CommitBucket; 1] {
     let offset = i64::try_from(expected).unwrap();
     [CommitBucket {
+        records: Vec::new(),
+        returned: Vec::new(),
         bucket: BUCKET,
         accounts: vec![write(member, expected)],
         receipts: vec![(format!("e {member} {expected}").into(), receipt(&partition(), offset))],
@@ -264,10 +267,12 @@ fn another_dedupe_window_is_refused_because_it_forgets_receipts() {
     let server = RedisServer::start();
     let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     open(&server.url()).check_deployment(&deployment).unwrap();
-    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: MONTH * 2 };
+    let settings = StoreSettings { buckets: BUCKETS, dedupe_window: MONTH * 2, refunds_window: MONTH * 2 };
     let mut other = RedisStore::connect(&server.url(), &settings).unwrap();
     assert_broken(other.check_deployment(&deployment), "dedupe.window was 2592000 s");
     server.command(&["HSET", "accrual:deployment", "dedupe_window_seconds", "5184000"]);
+    assert_broken(other.check_deployment(&deployment), "refunds.window was 2592000 s");
+    server.command(&["HSET", "accrual:deployment", "refunds_window_seconds", "5184000"]);
     other.check_deployment(&deployment).unwrap();
 }
 

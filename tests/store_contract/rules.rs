@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use accrual::store::{
-    CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, ReceiptKey, Store,
-    event_key, once_key,
+    CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey,
+    Store, business_key, event_key, once_key,
 };
 use accrual::types::{Bucket, EventId, MemberId, TopicPartition};
 
@@ -15,6 +15,8 @@ const BUCKET: Bucket = Bucket(3);
 /// A commit of nothing, to be filled.
 fn commit(bucket: Bucket) -> CommitBucket {
     CommitBucket {
+        records: Vec::new(),
+        returned: Vec::new(),
         bucket,
         accounts: vec![],
         receipts: vec![],
@@ -164,7 +166,7 @@ pub fn an_existing_receipt_refuses(ground: &Ground) {
     let (mut one, mut other) = (ground.open(), ground.open());
     let (ann, bob) = (ground.name("ann"), ground.name("bob"));
     let partition = ground.partition("orders");
-    let event = ground.name("e shop 4711");
+    let event = format!("e shop {}", ground.name("4711"));
     let of = |member: &str, offset| CommitBucket {
         accounts: vec![write(member, 0)],
         receipts: vec![(event.as_str().into(), receipt(&partition, offset))],
@@ -180,7 +182,7 @@ pub fn an_existing_receipt_refuses(ground: &Ground) {
 pub fn receipts_of_one_bucket_are_unknown_in_another(ground: &Ground) {
     let mut store = ground.open();
     let partition = ground.partition("orders");
-    let event = ground.name("e shop 4711");
+    let event = format!("e shop {}", ground.name("4711"));
     for bucket in [Bucket(1), Bucket(2)] {
         assert_eq!(load(&mut *store, bucket, &[], &[&event]).receipts, [None]);
         let wanted = CommitBucket {
@@ -199,7 +201,7 @@ pub fn receipts_survive_one_generation_and_vanish_after_two(ground: &Ground) {
     let partition = ground.partition("orders");
     for attempt in 0.. {
         assert!(attempt < 20, "this machine is too busy to look at a generation of {WINDOW} s");
-        let event = ground.name("e shop 4711");
+        let event = format!("e shop {}", ground.name("4711"));
         let wanted = CommitBucket {
             receipts: vec![(event.as_str().into(), receipt(&partition, 1))],
             ..commit(BUCKET)
@@ -223,6 +225,72 @@ pub fn receipts_survive_one_generation_and_vanish_after_two(ground: &Ground) {
         assert_eq!(commit_one(&mut *other, &wanted), Committed::Written);
         return;
     }
+}
+
+pub fn a_business_keys_receipt_outlives_those_of_events_and_carries_its_record(ground: &Ground) {
+    const WINDOW: u64 = 2;
+    // Refunds' window is three times as long.
+    let mut store = ground.open_with(Duration::from_secs(WINDOW));
+    let mut other = ground.open_with(Duration::from_secs(WINDOW));
+    let partition = ground.partition("orders");
+    for attempt in 0.. {
+        assert!(attempt < 20, "this machine is too busy to look at a generation of {WINDOW} s");
+        let (ann, order) = (ground.name("ann"), ground.name("4711"));
+        let event = format!("e shop {order}");
+        let key = business_key("order.paid", &ann.as_str().into(), &order);
+        let paid = Receipt { record: Some(r#"{"a":"1 2"}"#.into()), ..receipt(&partition, 1) };
+        let wanted = CommitBucket {
+            receipts: vec![(event.as_str().into(), receipt(&partition, 1)), (key.clone(), paid.clone())],
+            ..commit(BUCKET)
+        };
+        let long = ground.now() / (3 * WINDOW);
+        assert_eq!(commit_one(&mut *store, &wanted), Committed::Written);
+        if ground.now() / (3 * WINDOW) != long {
+            continue;
+        }
+        ground.wait_until((long + 1) * 3 * WINDOW);
+        let found = load(&mut *other, BUCKET, &[], &[&event, &key]).receipts;
+        let again = commit_one(
+            &mut *store,
+            &CommitBucket { receipts: vec![(key.clone(), paid.clone())], ..commit(BUCKET) },
+        );
+        // A record that changes is kept from then on, and lives on with the generation of its change.
+        let changed = Receipt { record: Some(r#"{"a":"1 2","r":"1"}"#.into()), ..paid.clone() };
+        let rewrite = CommitBucket { records: vec![(key.clone(), changed.clone())], ..commit(BUCKET) };
+        assert_eq!(commit_one(&mut *other, &rewrite), Committed::Written);
+        if ground.now() / (3 * WINDOW) != long + 1 {
+            continue;
+        }
+        assert_eq!(found.last(), Some(&Some(paid)));
+        assert_eq!(again, Committed::Refused);
+        assert_eq!(load(&mut *store, BUCKET, &[], &[&key]).receipts, [Some(changed.clone())]);
+        ground.wait_until((long + 2) * 3 * WINDOW);
+        assert_eq!(load(&mut *store, BUCKET, &[], &[&event, &key]).receipts, [None, Some(changed)]);
+        ground.wait_until((long + 3) * 3 * WINDOW);
+        assert_eq!(load(&mut *store, BUCKET, &[], &[&key]).receipts, [None]);
+        return;
+    }
+}
+
+pub fn a_record_is_written_with_the_account_that_it_belongs_to_or_not_at_all(ground: &Ground) {
+    let mut store = ground.open();
+    let partition = ground.partition("orders");
+    let (ann, order) = (ground.name("ann"), ground.name("4711"));
+    let key = business_key("order.paid", &ann.as_str().into(), &order);
+    let of = |expected, text: &str| CommitBucket {
+        accounts: vec![write(&ann, expected)],
+        records: vec![(key.clone(), Receipt { record: Some(text.into()), ..receipt(&partition, 1) })],
+        ..commit(BUCKET)
+    };
+    assert_eq!(commit_one(&mut *store, &of(0, "first")), Committed::Written);
+    assert_eq!(commit_one(&mut *store, &of(0, "of who read the account before")), Committed::Refused);
+    let record = |store: &mut dyn Store| {
+        let found = load(store, BUCKET, &[], &[&key]).receipts.remove(0);
+        found.and_then(|receipt| receipt.record).map(String::from)
+    };
+    assert_eq!(record(&mut *store).as_deref(), Some("first"));
+    assert_eq!(commit_one(&mut *store, &of(1, "second")), Committed::Written);
+    assert_eq!(record(&mut *store).as_deref(), Some("second"));
 }
 
 pub fn what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses(ground: &Ground) {
@@ -287,7 +355,7 @@ pub fn a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outb
     let mut store = ground.open();
     let ann = ground.name("ann");
     let partition = ground.partition("orders");
-    let event = ground.name("e shop 4711");
+    let event = format!("e shop {}", ground.name("4711"));
     let wanted = CommitBucket {
         accounts: vec![write(&ann, 0)],
         receipts: vec![(event.as_str().into(), receipt(&partition, 7))],

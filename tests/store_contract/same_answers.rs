@@ -7,7 +7,7 @@ use accrual::store::memory::MemoryStore;
 use accrual::store::redis::RedisStore;
 use accrual::store::{
     CommitBucket, Committed, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store,
-    StoreSettings, once_key,
+    StoreSettings, business_key, once_key,
 };
 use accrual::types::{Bucket, TopicPartition};
 use proptest::prelude::*;
@@ -29,9 +29,11 @@ struct Model {
 
 impl Model {
     fn receipt(&self, bucket: Bucket, key: &ReceiptKey) -> Option<Receipt> {
-        let oldest = (self.now / WINDOW).saturating_sub(1);
+        // Business keys are kept for generations that are twice as long.
+        let window = if key.starts_with("order.paid ") { 2 * WINDOW } else { WINDOW };
+        let oldest = (self.now / window).saturating_sub(1);
         let seen = |(b, k, _, time): &&(Bucket, ReceiptKey, Receipt, u64)| {
-            *b == bucket && k == key && (k.starts_with("o ") || time / WINDOW >= oldest)
+            *b == bucket && k == key && (k.starts_with("o ") || time / window >= oldest)
         };
         self.receipts.iter().rfind(seen).map(|(_, _, receipt, _)| receipt.clone())
     }
@@ -70,6 +72,9 @@ impl Model {
             self.accounts.insert(key, (write.expected + 1, write.json.clone()));
         }
         for (key, receipt) in &wanted.receipts {
+            self.receipts.push((bucket, key.clone(), receipt.clone(), self.now));
+        }
+        for (key, receipt) in &wanted.records {
             self.receipts.push((bucket, key.clone(), receipt.clone(), self.now));
         }
         for (key, blob) in &wanted.outbox {
@@ -111,7 +116,7 @@ enum Step {
 }
 
 fn partition() -> impl Strategy<Value = TopicPartition> {
-    prop::sample::select(vec![("a", 0), ("a", 1), ("a/1", 0), ("b c", 0)])
+    prop::sample::select(vec![("a", 0), ("a", 1), ("a/1", 0), ("b.c", 0)])
         .prop_map(|(topic, partition)| TopicPartition { topic: topic.into(), partition })
 }
 
@@ -126,6 +131,7 @@ fn member() -> impl Strategy<Value = &'static str> {
 fn key() -> impl Strategy<Value = ReceiptKey> {
     (0..8).prop_map(|number| match number {
         6.. => once_key(&"survey".into(), &"ann".into(), &number.to_string()),
+        4.. => business_key("order.paid", &"ann".into(), &number.to_string()),
         _ => format!("e shop {number}").into(),
     })
 }
@@ -149,8 +155,15 @@ fn commit_bucket() -> impl Strategy<Value = CommitBucket> {
     let receipts = prop::collection::btree_map(key(), (partition(), 0i64..9), 0..2);
     let outbox = prop::collection::btree_map(entry(), prop::collection::vec(any::<u8>(), 0..4), 0..2);
     let published = prop::collection::vec(entry(), 0..3);
-    (bucket(), accounts, receipts, outbox, published).prop_map(
-        |(bucket, accounts, receipts, outbox, published)| CommitBucket {
+    let records = prop::collection::btree_map(4..6_u8, (partition(), 0i64..9, ".{0,5}"), 0..2);
+    let record = |(number, (p, offset, text)): (u8, (TopicPartition, i64, String))| {
+        let key = business_key("order.paid", &"ann".into(), &number.to_string());
+        (key, Receipt { record: Some(text.into()), ..receipt(&p, offset) })
+    };
+    (bucket(), accounts, receipts, records, outbox, published).prop_map(
+        move |(bucket, accounts, receipts, records, outbox, published)| CommitBucket {
+            records: records.into_iter().map(record).collect(),
+            returned: Vec::new(),
             bucket,
             accounts: accounts.into_iter().map(|(member, expected)| write(member, expected)).collect(),
             receipts: receipts.into_iter().map(|(key, (p, offset))| (key, receipt(&p, offset))).collect(),
@@ -230,7 +243,11 @@ fn take(step: &Step, model: &mut Model, stores: &mut [Box<dyn Store>]) -> Result
 }
 
 fn settings(seconds: u64) -> StoreSettings {
-    StoreSettings { buckets: 2, dedupe_window: Duration::from_secs(seconds) }
+    StoreSettings {
+        buckets: 2,
+        dedupe_window: Duration::from_secs(seconds),
+        refunds_window: Duration::from_secs(seconds * 2),
+    }
 }
 
 proptest! {

@@ -117,7 +117,7 @@ impl Archive for KafkaArchive {
 
 /// The partition that a key is usually written to, as Java clients and the lanes' producers partition. Another
 /// one where the operator chose another partitioner, or where there were fewer partitions once.
-fn usual_partition(key: &[u8], partitions: i32) -> i32 {
+pub(super) fn usual_partition(key: &[u8], partitions: i32) -> i32 {
     let hash = murmur2(key) & 0x7fff_ffff;
     i32::try_from(hash).unwrap_or_default().checked_rem(partitions).unwrap_or_default()
 }

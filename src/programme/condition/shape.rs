@@ -74,7 +74,7 @@ pub(super) struct Shape {
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) holds: Type,
-    /// Money is a number that upstream may write as text, `"29.33"`, to keep it exact.
+    /// Money and counts are numbers that upstream may write as text, `"29.33"`, to keep them exact.
     pub(super) money: bool,
 }
 
@@ -108,13 +108,17 @@ pub(super) fn data(event_type: &str) -> &'static Shape {
     match event_type {
         "order.paid" => &ORDER_PAID,
         "order.refunded" => &ORDER_REFUNDED,
-        "member.signed_in" | "member.birthday" | "member.anniversary" => &MEMBER_ONLY,
+        "member.signed_in" | "member.birthday" | "member.anniversary" | "member.closed" | "member.erased" => {
+            &MEMBER_ONLY
+        }
         "review.posted" => &REVIEW_POSTED,
         "content.shared" => &CONTENT_SHARED,
         "member.registered" | "member.updated" => &MEMBER_REGISTERED,
         "redemption.requested" => &REDEMPTION_REQUESTED,
         "redemption.cancelled" => &REDEMPTION_CANCELLED,
         "points.adjusted" => &POINTS_ADJUSTED,
+        "points.transferred" => &POINTS_TRANSFERRED,
+        "members.merged" => &MEMBERS_MERGED,
         _ => &OTHER,
     }
 }
@@ -138,6 +142,11 @@ const fn number(name: &'static str) -> Field {
 
 const fn money(name: &'static str) -> Field {
     Field { name, holds: Type::Number, money: true }
+}
+
+/// A number that upstream may write as text all the same.
+const fn count(name: &'static str) -> Field {
+    money(name)
 }
 
 const fn closed(fields: &'static [Field]) -> Shape {
@@ -177,7 +186,7 @@ static ITEM: Shape = closed(&[
     text("category"),
     text("brand"),
     field("tags", Type::List(&Type::Text)),
-    number("quantity"),
+    count("quantity"),
     money("price"),
 ]);
 
@@ -190,7 +199,7 @@ static ORDER_REFUNDED: Shape = closed(&[
     text("channel"),
 ]);
 
-static LINE: Shape = closed(&[text("line_id"), number("quantity"), money("amount")]);
+static LINE: Shape = closed(&[text("line_id"), count("quantity"), money("amount")]);
 
 static MEMBER_ONLY: Shape = closed(&[text("member_id"), text("channel")]);
 
@@ -221,8 +230,8 @@ static REDEMPTION_REQUESTED: Shape = closed(&[
     text("member_id"),
     text("redemption_id"),
     text("reward"),
-    number("quantity"),
-    number("points"),
+    count("quantity"),
+    count("points"),
     text("order_id"),
     money("order_amount"),
     text("channel"),
@@ -233,11 +242,16 @@ static REDEMPTION_CANCELLED: Shape = closed(&[text("member_id"), text("redemptio
 static POINTS_ADJUSTED: Shape = closed(&[
     text("member_id"),
     text("adjustment_id"),
-    number("points"),
+    count("points"),
     text("reason"),
     text("by"),
     text("channel"),
 ]);
+
+static POINTS_TRANSFERRED: Shape =
+    closed(&[text("member_id"), text("to_id"), text("transfer_id"), count("points"), text("channel")]);
+
+static MEMBERS_MERGED: Shape = closed(&[text("member_id"), text("into_id"), text("channel")]);
 
 static OTHER: Shape = Shape { fields: &[text("member_id"), text("channel")], open: true };
 
@@ -260,11 +274,29 @@ mod tests {
             "member.birthday",
             "member.anniversary",
             "points.adjusted",
+            "points.transferred",
+            "members.merged",
+            "member.closed",
+            "member.erased",
             "survey.completed",
         ] {
             for name in ["member_id", "channel"] {
                 assert_eq!(data(event_type).field(name), Some(text(name)), "{event_type}");
             }
+        }
+    }
+
+    #[test]
+    fn what_upstream_may_write_as_text_is_a_number_all_the_same() {
+        for (event_type, name) in [
+            ("order.paid", "amount"),
+            ("redemption.requested", "quantity"),
+            ("redemption.requested", "points"),
+            ("points.adjusted", "points"),
+            ("points.transferred", "points"),
+        ] {
+            let field = data(event_type).field(name);
+            assert!(field.is_some_and(|field| field.money && field.holds == Type::Number), "{name}");
         }
     }
 

@@ -1,13 +1,11 @@
 //! From YAML to a [`Programme`], or everything that is wrong with it.
 //!
-//! The whole language is read and checked here, also what nothing decides yet: that is refused in
-//! the end, by the list in [`not_yet`]. A marketer so learns of a misspelt key in a campaign today.
+//! The whole language is read and checked here, and everything that is wrong is said at once.
 
 mod campaigns;
 mod conditions;
 mod ids;
 mod limits;
-mod not_yet;
 mod points;
 mod redemption;
 mod rules;
@@ -20,12 +18,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::campaign::Campaign;
 use super::condition::{Condition, Expression};
+use super::lifetime::Lifetime;
+use super::redemption::Redemption;
 use super::{After, Payee, Paying, Programme, Rule};
+use crate::event::internal;
 use crate::spelling;
 use crate::types::EventType;
 use crate::yaml::{self, Collector, Map, Node, Problems, Value, shown};
 use ids::Ids;
-pub(crate) use not_yet::constructs as not_supported_yet;
 use redemption::Catalogue;
 
 impl Programme {
@@ -123,16 +123,17 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
     let name = map.required("programme").and_then(|value| ids::id(&value));
     let zone = map.required("timezone").and_then(|value| zone(&value));
     let currency = map.required("currency").and_then(|value| currency(&value));
-    let rounding = points::read(&map);
+    let points = points::read(&map);
     let tiers = map.get("tiers").map(|value| tiers::read(&value));
-    let catalogue = redemption::read(&map);
-    let rules = rules(&map, &catalogue);
     // A zone that is wrong is reported; moments are then checked as if it were UTC.
     let checked_zone = zone.clone().unwrap_or(TimeZone::UTC);
+    let catalogue = redemption::read(&map, &checked_zone);
+    let lifetime = points.as_ref().map(|points| points.lifetime).unwrap_or_default();
+    let rules = rules(&map, &catalogue, lifetime);
     let effective_from = map.get("effective_from").map(|value| campaigns::moment(&value, &checked_zone));
     let campaigns = campaigns::read(&map, &checked_zone);
 
-    let (rules, campaigns) = (rules?, campaigns?);
+    let (rules, campaigns, points) = (rules?, campaigns?, points?);
     Some(Programme {
         name: name?,
         version: version(text),
@@ -143,19 +144,22 @@ fn programme(root: &Value<'_>, text: &str) -> Option<Programme> {
         },
         zone: zone?,
         currency: currency?,
-        rounding: rounding?,
+        rounding: points.rounding,
+        lifetime: points.lifetime,
+        shortfall: points.shortfall,
+        notice: points.notice,
         tiers: match tiers {
             Some(tiers) => Some(tiers?),
             None => None,
         },
-        by_type: by_type(&rules, &campaigns),
+        by_type: by_type(&rules, &campaigns, &catalogue.redemption),
         rules,
         campaigns,
-        rewards: catalogue.rewards,
+        redemption: catalogue.redemption,
     })
 }
 
-fn rules(map: &Map<'_>, catalogue: &Catalogue) -> Option<Vec<Rule>> {
+fn rules(map: &Map<'_>, catalogue: &Catalogue, lifetime: Lifetime) -> Option<Vec<Rule>> {
     /// How many rules a programme may have.
     const MOST: usize = 1_000;
     let list = map.required("rules")?;
@@ -164,13 +168,14 @@ fn rules(map: &Map<'_>, catalogue: &Catalogue) -> Option<Vec<Rule>> {
         list.report("`rules` is empty; without a rule nothing earns points");
     }
     let mut ids = Ids::default();
-    let rules: Vec<Option<Rule>> = values.iter().map(|rule| rules::read(rule, &mut ids, catalogue)).collect();
+    let read = |rule: &Value<'_>| rules::read(rule, &mut ids, catalogue, lifetime);
+    let rules: Vec<Option<Rule>> = values.iter().map(read).collect();
     rules.into_iter().collect()
 }
 
 /// What is told of members is always taken in, and what they do where a condition asks for it: so that
 /// a condition written later finds what it asks for.
-fn by_type(rules: &[Rule], campaigns: &[Campaign]) -> HashMap<EventType, Paying> {
+fn by_type(rules: &[Rule], campaigns: &[Campaign], redemption: &Redemption) -> HashMap<EventType, Paying> {
     let mut by_type: HashMap<EventType, Paying> = HashMap::new();
     for (index, rule) in rules.iter().enumerate() {
         by_type.entry(rule.on.clone()).or_default().rules.push(index);
@@ -178,24 +183,43 @@ fn by_type(rules: &[Rule], campaigns: &[Campaign]) -> HashMap<EventType, Paying>
     for (index, campaign) in campaigns.iter().enumerate() {
         by_type.entry(campaign.on.clone()).or_default().campaigns.push(index);
     }
+    // What moves points beside earning them is decided whatever the programme says.
     let mut heard = vec!["member.registered", "member.updated"];
+    heard.extend(MOVES_POINTS);
+    heard.extend([internal::CAME, internal::RECEIVED]);
     let of_rules = rules.iter().filter_map(|rule| rule.when.as_ref());
     let of_campaigns = campaigns.iter().flat_map(|campaign| campaign.when.iter().chain(&campaign.audience));
+    let of_rewards = redemption.offers.iter().filter_map(|offer| offer.when.as_ref());
     let mut expressions = rules.iter().flat_map(|rule| rule.of.iter().chain(&rule.once_per));
-    if of_rules.chain(of_campaigns).any(Condition::asks_member) || expressions.any(Expression::asks_member) {
+    let mut conditions = of_rules.chain(of_campaigns).chain(of_rewards);
+    if conditions.any(Condition::asks_member) || expressions.any(Expression::asks_member) {
         heard.extend(["order.paid", "member.signed_in"]);
     }
     if rules.iter().any(|rule| rule.after == After::FirstOrder) {
         heard.push("order.paid");
     }
     if rules.iter().any(|rule| rule.to == Payee::Referrer) {
-        heard.push(crate::event::internal::REFERRED);
+        heard.push(internal::REFERRED);
+    }
+    if by_type.keys().map(EventType::as_str).chain(heard.iter().copied()).any(|kind| kind == "order.paid") {
+        heard.extend(["order.refunded", internal::WAITED]);
     }
     for kind in heard {
         by_type.entry(EventType::from(kind)).or_default();
     }
     by_type
 }
+
+/// Types that move points without a rule. Nobody earns by them.
+const MOVES_POINTS: [&str; 7] = [
+    "redemption.requested",
+    "redemption.cancelled",
+    "points.adjusted",
+    "points.transferred",
+    "members.merged",
+    "member.closed",
+    "member.erased",
+];
 
 /// The first 12 hex digits of the text's hash: the same text is the same version, wherever it lies.
 fn version(text: &str) -> String {

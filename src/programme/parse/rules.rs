@@ -4,21 +4,23 @@ use rust_decimal::Decimal;
 
 use super::ids::{self, Ids};
 use super::limits::points;
-use super::points::expire;
+use super::points::lifetime;
 use super::redemption::Catalogue;
-use super::{conditions, limits, not_yet};
+use super::{MOVES_POINTS, conditions, limits};
 use crate::event::internal;
 use crate::programme::condition::{Expression, Scope};
+use crate::programme::lifetime::Lifetime;
 use crate::programme::{After, Each, Earn, Payee, Rule};
 use crate::types::{EventType, Points, RuleId};
 use crate::yaml::{Map, Place, Value, shown};
 
-/// Event types that move points or say nothing about what a member did: nobody earns by them.
-const NOT_EARNING: &[&str] =
-    &["order.refunded", "redemption.requested", "redemption.cancelled", "points.adjusted"];
-
 /// One rule.
-pub(super) fn read(value: &Value<'_>, ids: &mut Ids, catalogue: &Catalogue) -> Option<Rule> {
+pub(super) fn read(
+    value: &Value<'_>,
+    ids: &mut Ids,
+    catalogue: &Catalogue,
+    default: Lifetime,
+) -> Option<Rule> {
     let map = value.map(&[
         "id", "on", "each", "when", "earn", "limit", "once_per", "streak", "to", "after", "give", "hold",
         "expire",
@@ -45,7 +47,7 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, catalogue: &Catalogue) -> O
         .get("after")
         .map_or(Some(After::Event), |value| value.choice(&[("first_order", After::FirstOrder)]));
     newcomers_only(&map, on.as_ref());
-    later(&map);
+    let lifetime = lifetime(&map, default);
     let (earn, of) = earn?;
     Some(Rule {
         id: RuleId::from(id?),
@@ -63,6 +65,7 @@ pub(super) fn read(value: &Value<'_>, ids: &mut Ids, catalogue: &Catalogue) -> O
         streak: streak?,
         to: to?,
         after: after?,
+        lifetime: lifetime?,
     })
 }
 
@@ -109,10 +112,12 @@ fn once_an_event(map: &Map<'_>, each: Option<Each>, limits_are_right: bool) {
 
 fn refuse_types(on: &EventType, value: &Value<'_>) {
     let name = on.as_str();
-    if NOT_EARNING.contains(&name) || name.starts_with("redemption.") {
+    if MOVES_POINTS.contains(&name) || name == "order.refunded" || name.starts_with("redemption.") {
         value.report(format!("nothing is earned by {}; a rule is for what a member does", shown(name)));
-    } else if name == internal::REFERRED {
-        value.report(format!("{name} is accrual's own; a rule with `to: referrer` is on member.registered"));
+    } else if internal::is_reserved(name) && internal::occasion(name).is_none() {
+        value.report(format!(
+            "{name} is accrual's own; a rule with `to: referrer`, for instance, is on member.registered"
+        ));
     }
 }
 
@@ -154,18 +159,6 @@ fn earn(map: &Map<'_>, scope: Option<&Scope<'_>>) -> Option<(Earn, Option<Expres
         Some(per) => Earn::PerAmount { points: points?, per: per? },
     };
     Some((earn, of?))
-}
-
-/// What nothing decides yet: read, checked, and refused.
-fn later(map: &Map<'_>) {
-    for (key, place, value) in map.entries() {
-        match key {
-            "hold" => drop(value.period()),
-            "expire" => drop(expire(&value)),
-            _ => continue,
-        }
-        not_yet::refuse(&format!("rule.{key}"), place, value.collector());
-    }
 }
 
 /// `{7: 20, 30: 100}`: at so many days in a row, so many points more.

@@ -4,9 +4,10 @@ use rust_decimal::Decimal;
 
 use super::ids::Ids;
 use super::limits::MOST_POINTS;
-use super::points::some_time;
-use super::{bounded, ids, not_yet};
-use crate::programme::{Level, Measure, Tiers, Window};
+use super::points::{ENDS, some_time};
+use super::{bounded, ids};
+use crate::programme::lifetime::EndOf;
+use crate::programme::{Drop, Level, Measure, Review, Tiers, Window};
 use crate::types::{Points, TierId};
 use crate::yaml::{CalendarSpan, Map, Value};
 
@@ -22,12 +23,12 @@ pub(super) fn read(section: &Value<'_>) -> Option<Tiers> {
     let section = section.map(&["measure", "window", "review", "levels"])?;
     let measure = section.get("measure").map_or(Some(Measure::Earned), |value| value.choice(MEASURES));
     let window = section.required("window").and_then(|value| window(&value));
-    if let Some((value, place)) = section.get("review").zip(section.key_place("review")) {
-        review(&value);
-        not_yet::refuse("tiers.review", place, value.collector());
-    }
+    let review = match section.get("review") {
+        Some(value) => review(&value).map(Some),
+        None => Some(None),
+    };
     let levels = section.required("levels").and_then(|value| levels(&value));
-    Some(Tiers { measure: measure?, window: window?, levels: levels? })
+    Some(Tiers { measure: measure?, window: window?, review: review?, levels: levels? })
 }
 
 fn window(value: &Value<'_>) -> Option<Window> {
@@ -45,13 +46,18 @@ fn window(value: &Value<'_>) -> Option<Window> {
     })
 }
 
-fn review(value: &Value<'_>) {
-    let Some(map) = value.map(&["every", "drop", "grace"]) else {
-        return;
+fn review(value: &Value<'_>) -> Option<Review> {
+    let map = value.map(&["every", "at", "drop", "grace", "notice"])?;
+    let every = map.required("every").and_then(|every| some_time(&every));
+    let at = map.get("at").map_or(Some(EndOf::Moment), |at| at.choice(ENDS));
+    let drops = [("one_level", Drop::OneLevel), ("to_measure", Drop::ToMeasure)];
+    let drop = map.required("drop").and_then(|drop| drop.choice(&drops));
+    let grace = map.get("grace").map_or(Some(CalendarSpan::default()), |grace| grace.period());
+    let notice = match map.get("notice") {
+        Some(notice) => some_time(&notice).map(Some),
+        None => Some(None),
     };
-    map.required("every").map(|every| some_time(&every));
-    map.required("drop").map(|drop| drop.choice(&[("one_level", ()), ("to_measure", ())]));
-    map.get("grace").map(|grace| grace.period());
+    Some(Review { every: every?, at: at?, grace: grace?, notice: notice?, drop: drop? })
 }
 
 fn levels(list: &Value<'_>) -> Option<Vec<Level>> {
@@ -89,12 +95,9 @@ fn from(value: &Value<'_>, below: &mut Option<Points>) -> Option<Points> {
 fn level(map: &Map<'_>, ids: &mut Ids, from: Option<Points>) -> Option<Level> {
     let id = ids.read(map);
     let earn = map.get("earn").map_or(Some(Decimal::ONE), |value| factor(&value));
-    if let Some((value, place)) = map.get("redeem").zip(map.key_place("redeem")) {
-        factor(&value);
-        not_yet::refuse("level.redeem", place, value.collector());
-    }
+    let redeem = map.get("redeem").map_or(Some(Decimal::ONE), |value| factor(&value));
     let benefits = map.get("benefits").map_or(Some(Vec::new()), |value| benefits(&value));
-    Some(Level { id: TierId::from(id?), from: from?, earn: earn?, benefits: benefits? })
+    Some(Level { id: TierId::from(id?), from: from?, earn: earn?, redeem: redeem?, benefits: benefits? })
 }
 
 fn factor(value: &Value<'_>) -> Option<Decimal> {

@@ -17,6 +17,9 @@ use crate::store::budget::share;
 use crate::store::{Lease, LeaseRequest, StoreError};
 use crate::types::{CampaignId, Points};
 
+/// In place of a lease's name: what came back of a budget.
+pub(super) const RETURNED: &str = "returned";
+
 /// What `lease.lua` answered.
 pub(super) enum Leased {
     Done(Lease),
@@ -27,6 +30,9 @@ pub(super) enum Leased {
 impl RedisStore {
     /// Leases, after ending what others left.
     pub(super) fn lease_points(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
+        let returned = self.sum_of_buckets(&wanted.campaign, RETURNED)?;
+        let budget = wanted.budget.plus(returned).map_err(|_| reply::foreign_points())?;
+        let wanted = &LeaseRequest { budget, ..wanted.clone() };
         let lapsed = match self.ask_lease(wanted, false)? {
             Leased::Done(lease) => return Ok(lease),
             Leased::Lapsed(lapsed) => lapsed,
@@ -52,11 +58,7 @@ impl RedisStore {
 
     /// Ends a lease, whatever steps of it were done before.
     pub(super) fn end(&mut self, campaign: &CampaignId, lease: &str) -> Result<(), StoreError> {
-        let granted = self.of_all_buckets("HGET", campaign, lease)?;
-        let mut sum = Points::ZERO;
-        for points in granted {
-            sum = sum.plus(reply::points(points)?).map_err(|_| reply::foreign_points())?;
-        }
+        let sum = self.sum_of_buckets(campaign, lease)?;
         let mut settle = Request::call(&self.scripts.settle, 1);
         settle.cmd.arg(budget_key(campaign)).arg(lease).arg(sum.0);
         self.connection.ask(settle)?;
@@ -65,6 +67,15 @@ impl RedisStore {
         forget.arg(budget_key(campaign)).arg(lease);
         self.connection.ask(Request::plain(forget))?;
         Ok(())
+    }
+
+    /// What all buckets count under a lease, or as returned.
+    fn sum_of_buckets(&mut self, campaign: &CampaignId, field: &str) -> Result<Points, StoreError> {
+        let mut sum = Points::ZERO;
+        for points in self.of_all_buckets("HGET", campaign, field)? {
+            sum = sum.plus(reply::points(points)?).map_err(|_| reply::foreign_points())?;
+        }
+        Ok(sum)
     }
 
     /// Sends a command on a lease's count to every bucket.

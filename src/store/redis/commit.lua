@@ -2,15 +2,19 @@
 -- that are published go.
 --
 -- KEYS  the outbox; with receipts: the hashes of the generation before the claimed one, of the claimed
---       one and of the one after, and the hash of receipts that never expire; with grants: the hash of
+--       one and of the one after, the hash of receipts that never expire, and those of business keys of the
+--       long generation before and of this one; with grants: the hash of
 --       what was granted out of leases; with moments: the sorted set of when something falls due; then the accounts
 -- ARGV  seconds a generation, the generation claimed, and how many there are of published entries,
---       receipts, outbox entries, receipts that never expire, grants and moments; then
+--       receipts, outbox entries, receipts that never expire, grants and moments, of receipts of business keys and
+--       of those that are rewritten, and generations a long one has; then
 --       grants      each lease's field, the points, and the lease's deadline in milliseconds since 1970
 --       moments     each member, and the second since 1970 at which something falls due next ('' for never)
 --       published   each entry's field
 --       receipts    each key, and after all keys each value
 --       forever     the same of receipts that never expire; only where there are receipts
+--       business    the same of business keys
+--       records     the same of business keys whose receipts may exist, and are written all the same
 --       outbox      each field with its value
 --       accounts    for each of KEYS: the first bytes of the version expected ('' for no account)
 --                   and the new account
@@ -22,21 +26,26 @@ local outbox = KEYS[1]
 local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local n_published, n_receipts, n_outbox = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local n_forever, n_grants, n_moments = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local grants = 9
+local n_business, n_records, long = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local grants = 12
 local moments = grants + 3 * n_grants
 local published = moments + 2 * n_moments
 local receipts = published + n_published
 local values = receipts + n_receipts
 local forever = values + n_receipts
 local forever_values = forever + n_forever
-local fields = forever_values + n_forever
+local business = forever_values + n_forever
+local business_values = business + n_business
+local records = business_values + n_business
+local record_values = records + n_records
+local fields = record_values + n_records
 local accounts = fields + 2 * n_outbox
 local before, current, account = KEYS[2], KEYS[3], 1
 -- Lua's stack holds some 8,000 values: longer lists go in parts.
 local CHUNK = 2000
 
-if n_receipts + n_forever > 0 then
-  account = 5
+if n_receipts + n_forever + n_business + n_records > 0 then
+  account = 7
   local other = other_generation(window, claimed, current, KEYS[4])
   if other then
     return { 'generation', other }
@@ -81,6 +90,8 @@ local function refused()
   return any(current, receipts, values)
     or any(before, receipts, values)
     or any(KEYS[5], forever, forever_values)
+    or any(KEYS[7], business, business_values)
+    or any(KEYS[6], business, business_values)
 end
 
 local granted, due
@@ -173,9 +184,15 @@ end
 
 write(current, receipts, values, n_receipts)
 write(KEYS[5], forever, forever_values, n_forever)
+write(KEYS[7], business, business_values, n_business)
+write(KEYS[7], records, record_values, n_records)
+-- Looked at until the generation after it has ended; an hour more for clocks that differ.
 if n_receipts > 0 and call('TTL', current) < 0 then
-  -- Looked at until the generation after it has ended; an hour more for clocks that differ.
   call('EXPIREAT', current, string.format('%.0f', (claimed + 2) * window + 3600))
+end
+if n_business + n_records > 0 and call('TTL', KEYS[7]) < 0 then
+  local generation = math.floor(claimed / long)
+  call('EXPIREAT', KEYS[7], string.format('%.0f', (generation + 2) * long * window + 3600))
 end
 
 clear_published()

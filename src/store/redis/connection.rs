@@ -27,8 +27,15 @@ impl Request {
     /// A call of a script on some keys; the arguments are to be added. Beside the crate's own
     /// invocation this copies every key and argument once instead of twice.
     pub(super) fn call(script: &Arc<Script>, keys: usize) -> Self {
-        let mut cmd = Cmd::new();
-        cmd.arg("EVALSHA").arg(script.get_hash()).arg(keys);
+        Self::large_call(script, keys, 0, 0)
+    }
+
+    /// [`Request::call`] with room for so many further arguments of so many bytes together, so that a
+    /// bucket's half megabyte is not copied again and again while it grows.
+    pub(super) fn large_call(script: &Arc<Script>, keys: usize, arguments: usize, bytes: usize) -> Self {
+        let hash = script.get_hash();
+        let mut cmd = Cmd::with_capacity(3 + arguments, 64 + hash.len() + bytes);
+        cmd.arg("EVALSHA").arg(hash).arg(keys);
         Self { cmd, script: Some(Arc::clone(script)) }
     }
 }

@@ -1,7 +1,8 @@
 -- Reads accounts, receipts and the outbox of one bucket as they are at one moment.
 --
 -- KEYS  the outbox; the receipts' hashes of the generation before the claimed one, of the claimed one
---       and of the one after; the hash of receipts that never expire; then the accounts
+--       and of the one after; the hash of receipts that never expire; those of business keys of the long generation
+--       before and of this one; then the accounts
 -- ARGV  seconds a generation, the generation claimed; then each receipt's key
 --
 -- Returns {accounts, receipts, outbox as field and value by turns}, or {'generation', g} if g should
@@ -17,9 +18,9 @@ if other then
 end
 
 local accounts = {}
-for i = 6, #KEYS do
+for i = 8, #KEYS do
   -- Not MGET: that takes a key of another type for an absent one.
-  accounts[i - 5] = call('GET', KEYS[i])
+  accounts[i - 7] = call('GET', KEYS[i])
 end
 
 local receipts = {}
@@ -28,8 +29,10 @@ for from = 3, #ARGV, CHUNK do
   local newer = call('HMGET', KEYS[3], unpack(ARGV, from, last))
   local older = call('HMGET', KEYS[2], unpack(ARGV, from, last))
   local forever = call('HMGET', KEYS[5], unpack(ARGV, from, last))
+  local business = call('HMGET', KEYS[7], unpack(ARGV, from, last))
+  local business_before = call('HMGET', KEYS[6], unpack(ARGV, from, last))
   for i = 1, #newer do
-    receipts[from - 3 + i] = newer[i] or older[i] or forever[i]
+    receipts[from - 3 + i] = newer[i] or older[i] or forever[i] or business[i] or business_before[i]
   end
 end
 

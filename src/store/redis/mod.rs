@@ -58,7 +58,7 @@ impl RedisStore {
             connection: Connection::new(Target::parse(url)?)?,
             scripts: Scripts::new(),
             buckets: Buckets(settings.buckets),
-            claim: Claim { window, generation: now / window },
+            claim: Claim { window, generation: now / window, long: settings.long_generation() },
         })
     }
 
@@ -275,9 +275,11 @@ impl Store for RedisStore {
         request.cmd.arg(DEPLOYMENT).arg("buckets").arg(wanted.buckets);
         request.cmd.arg("programme").arg(&wanted.programme).arg("timezone").arg(&wanted.timezone);
         request.cmd.arg("dedupe_window_seconds").arg(window);
+        let refunds = self.claim.long.saturating_mul(window);
+        request.cmd.arg("refunds_window_seconds").arg(refunds);
         let known = reply::texts(self.connection.ask(request)?)?;
         let damaged = || StoreError::Broken(format!("{DEPLOYMENT} is damaged: {known:?}"));
-        let [buckets, programme, timezone, known_window] = known.as_slice() else {
+        let [buckets, programme, timezone, known_window, known_refunds] = known.as_slice() else {
             return Err(damaged());
         };
         // Receipts are found by the number of windows since 1970: counted by another window, every
@@ -287,6 +289,14 @@ impl Store for RedisStore {
                 "dedupe.window was {known_window} s when this deployment began and is {window} s now; another window \
                  forgets every receipt: set it back, or, where no event of that time can be repeated any more, \
                  accept it with `HSET {DEPLOYMENT} dedupe_window_seconds {window}`"
+            )));
+        }
+        if known_refunds.parse() != Ok(refunds) {
+            return Err(StoreError::Broken(format!(
+                "refunds.window was {known_refunds} s when this deployment began and is {refunds} s now (it is a whole number \
+                 of dedupe.windows); another one forgets which orders were paid: set it back, or, where no order of that \
+                 time can be refunded or repeated any more, accept it with \
+                 `HSET {DEPLOYMENT} refunds_window_seconds {refunds}`"
             )));
         }
         let buckets = buckets.parse().map_err(|_| damaged())?;

@@ -143,17 +143,26 @@ pub(super) fn ranges(text: &[u8]) -> Result<Vec<OffsetRange>, StoreError> {
     parts.map(range).collect::<Option<_>>().ok_or_else(|| foreign("accrual:sources", &text))
 }
 
-/// A receipt as it is kept: `topic/partition/offset fingerprint`, the fingerprint in hexadecimal.
+/// A receipt as it is kept: `topic/partition/offset fingerprint`, the fingerprint in hexadecimal, and behind
+/// another space the record where there is one.
 pub(super) fn receipt_text(receipt: &Receipt) -> String {
-    format!("{} {:016x}", receipt.at, receipt.fingerprint)
+    match &receipt.record {
+        None => format!("{} {:016x}", receipt.at, receipt.fingerprint),
+        Some(record) => format!("{} {:016x} {record}", receipt.at, receipt.fingerprint),
+    }
 }
 
 fn receipt(bytes: &[u8]) -> Result<Receipt, StoreError> {
     let text = String::from_utf8_lossy(bytes);
     let read = || {
-        let (at, fingerprint) = text.rsplit_once(' ')?;
+        // A topic's name has no space.
+        let (at, rest) = text.split_once(' ')?;
+        let (fingerprint, record) = match rest.split_once(' ') {
+            Some((fingerprint, record)) => (fingerprint, Some(record.into())),
+            None => (rest, None),
+        };
         let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
-        Some(Receipt { at: Coordinates::parse(at)?, fingerprint })
+        Some(Receipt { at: Coordinates::parse(at)?, fingerprint, record })
     };
     read().ok_or_else(|| foreign("accrual:{…}:receipts", &text))
 }
@@ -200,8 +209,11 @@ mod tests {
     #[test]
     fn receipts_are_read_back_as_written() {
         let at = Coordinates { topic: "shop/orders".into(), partition: 3, offset: 9_000_000_000 };
-        let written = Receipt { at, fingerprint: 0xfeed };
-        assert_eq!(receipt(receipt_text(&written).as_bytes()).unwrap(), written);
+        let written = Receipt { at, fingerprint: 0xfeed, record: None };
+        let with_record = Receipt { record: Some(r#"{"a":"1 2"}"#.into()), ..written.clone() };
+        for written in [written, with_record] {
+            assert_eq!(receipt(receipt_text(&written).as_bytes()).unwrap(), written);
+        }
         assert!(matches!(receipt(b"shop/orders/3/1"), Err(StoreError::Broken(_))));
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::budgets::granted_field;
+use super::budgets::{RETURNED, granted_field};
 use super::connection::Request;
 use super::reply::receipt_text;
-use crate::store::{CommitBucket, LoadBucket, never_expires};
+use crate::store::{CommitBucket, LoadBucket, is_business, never_expires};
 use crate::types::Bucket;
 
 /// The scripts, each known to Redis by its hash.
@@ -45,10 +45,15 @@ pub(super) struct Claim {
     pub(super) window: u64,
     /// Its number by Redis' clock.
     pub(super) generation: u64,
+    /// How many of them a long generation has, which receipts of business keys are kept by.
+    pub(super) long: u64,
 }
 
+/// A deadline in milliseconds since 1970 that no clock comes to, and that a Lua number holds exactly.
+const NO_DEADLINE: u64 = 1 << 53;
+
 /// How many keys [`BucketKeys::add_receipts`] adds.
-const RECEIPTS: usize = 4;
+const RECEIPTS: usize = 6;
 
 /// The keys of one bucket. The bucket in braces is the hash tag: all of them lie in one slot.
 pub(super) struct BucketKeys {
@@ -86,12 +91,16 @@ impl BucketKeys {
     }
 
     /// The hashes of receipts: of the generation before the claimed one, of the claimed one and of the one
-    /// after, and of those that never expire.
+    /// after, of those that never expire, and of business keys of the long generation before and of this one.
     fn add_receipts(&mut self, cmd: &mut Cmd, claim: Claim) {
         for generation in generations(claim) {
             cmd.arg(self.with(format_args!("receipts:{generation}")));
         }
         cmd.arg(self.with(format_args!("receipts")));
+        let long = claim.generation / claim.long;
+        for generation in [long.saturating_sub(1), long] {
+            cmd.arg(self.with(format_args!("business:{generation}")));
+        }
     }
 
     /// The hashes of receipts that expire.
@@ -111,6 +120,19 @@ impl BucketKeys {
 fn generations(claim: Claim) -> [u64; 3] {
     let current = claim.generation;
     [current.saturating_sub(1), current, current.saturating_add(1)]
+}
+
+/// How many arguments the commit of a bucket has at most beside its keys, and how many bytes with them, roughly.
+fn room(wanted: &CommitBucket) -> (usize, usize) {
+    const FEW: usize = 16;
+    const A_KEY: usize = 96;
+    let arguments = FEW
+        + wanted.published.len()
+        + 2 * (wanted.receipts.len() + wanted.outbox.len() + wanted.accounts.len() + wanted.due.len())
+        + 3 * wanted.grants.len();
+    let accounts: usize = wanted.accounts.iter().map(|write| write.json.len()).sum();
+    let outbox: usize = wanted.outbox.iter().map(|(_, blob)| blob.len()).sum();
+    (arguments, accounts + outbox + A_KEY * (arguments + wanted.accounts.len()))
 }
 
 /// Looks for an event among some of the receipts in a hash, from a cursor on.
@@ -165,10 +187,13 @@ impl Scripts {
     /// Commits a bucket: see `commit.lua`.
     pub(super) fn commit(&self, wanted: &CommitBucket, claim: Claim) -> Request {
         let mut keys = BucketKeys::of(wanted.bucket);
-        let receipts = if wanted.receipts.is_empty() { 0 } else { RECEIPTS };
-        let granted = usize::from(!wanted.grants.is_empty());
+        let has_receipts = !(wanted.receipts.is_empty() && wanted.records.is_empty());
+        let receipts = if has_receipts { RECEIPTS } else { 0 };
+        let granted = usize::from(!(wanted.grants.is_empty() && wanted.returned.is_empty()));
         let due = usize::from(!wanted.due.is_empty());
-        let mut request = Request::call(&self.commit, 1 + receipts + granted + due + wanted.accounts.len());
+        let keys_given = 1 + receipts + granted + due + wanted.accounts.len();
+        let (arguments, bytes) = room(wanted);
+        let mut request = Request::large_call(&self.commit, keys_given, keys_given + arguments, bytes);
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
         if receipts > 0 {
@@ -184,13 +209,24 @@ impl Scripts {
             cmd.arg(keys.account(write.member.as_str()));
         }
         cmd.arg(claim.window).arg(claim.generation);
-        let (forever, for_a_time): (Vec<_>, Vec<_>) =
-            wanted.receipts.iter().partition(|(key, _)| never_expires(key));
+        let (mut forever, mut business, mut for_a_time) = (Vec::new(), Vec::new(), Vec::new());
+        for receipt in &wanted.receipts {
+            match &*receipt.0 {
+                key if never_expires(key) => forever.push(receipt),
+                key if is_business(key) => business.push(receipt),
+                _ => for_a_time.push(receipt),
+            }
+        }
+        let records: Vec<_> = wanted.records.iter().collect();
         cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
-        cmd.arg(wanted.grants.len()).arg(wanted.due.len());
+        cmd.arg(wanted.grants.len() + wanted.returned.len()).arg(wanted.due.len());
+        cmd.arg(business.len()).arg(records.len()).arg(claim.long);
         for grant in &wanted.grants {
             cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
             cmd.arg(grant.points.0).arg(grant.deadline);
+        }
+        for returned in &wanted.returned {
+            cmd.arg(granted_field(&returned.campaign, RETURNED)).arg(returned.points.0).arg(NO_DEADLINE);
         }
         for due in &wanted.due {
             cmd.arg(due.member.as_str()).arg(due.at.map_or_else(String::new, |at| at.to_string()));
@@ -198,7 +234,7 @@ impl Scripts {
         for key in &wanted.published {
             cmd.arg(key.to_string());
         }
-        for receipts in [for_a_time, forever] {
+        for receipts in [for_a_time, forever, business, records] {
             for (key, _) in &receipts {
                 cmd.arg(&**key);
             }

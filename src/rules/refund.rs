@@ -1,0 +1,249 @@
+//! Refunds: what an order was recorded to have paid goes back, in proportion to what was given back of it, rounded on
+//! the sum of all its refunds so far. So parts in any order come to exactly the whole, and never to more.
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use super::purse::Purse;
+use super::{Decided, Draft, Outside, Refusal, read_record};
+use crate::account::{Account, Lot, MOST_WAITING, Retention, WaitingRefund};
+use crate::entry::{About, Act, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
+use crate::event::Event;
+use crate::event::deed::Refund;
+use crate::programme::Programme;
+use crate::record::{
+    OrderRecord, PaidEntry, Redemption, SpentRecord, order_key, redemption_key, spent_key, to_json,
+};
+use crate::types::{Points, PointsOverflow};
+
+/// Decides a refund, which may have waited for its order.
+pub(super) fn decide(
+    programme: &Programme,
+    account: &Account,
+    event: &Event,
+    refund: &Refund,
+    waited: Option<&WaitingRefund>,
+    retention: &Retention,
+    outside: &Outside<'_>,
+) -> Result<Decided, Refusal> {
+    let mut draft = Draft::new(programme, event);
+    let key = order_key(&event.member, &refund.order);
+    let Some(mut order) = read_record::<OrderRecord>(outside, &key)? else {
+        return wait(account, event, refund, waited, retention, &mut draft);
+    };
+    let order_day = draft.day_of(order.at);
+    let was_whole = order.whole;
+    let left = order.amount.saturating_sub(order.refunded);
+    let cut = refund.amount.min(left);
+    take_in(&mut order, refund, cut);
+
+    let mut decided = Decided { reverses: Some(order.at), ..Decided::default() };
+    let about = |whole| About {
+        order_id: Some(refund.order.clone()),
+        refund_id: Some(refund.refund.clone()),
+        whole,
+        ..About::default()
+    };
+    let mut purse = Purse::of(account);
+    let (amount, refunded, whole) = (order.amount, order.refunded, order.whole);
+    let lines = std::mem::take(&mut order.lines);
+    for paid in &mut order.paid {
+        let goal = to_reverse(paid, &lines, amount, refunded, whole)?;
+        let points = goal.minus(paid.reversed)?;
+        // What a limit counted as an event comes back with the last of it, also where no point does.
+        let ends = whole && !was_whole && !paid.counts.is_empty();
+        if points <= Points::ZERO && !ends {
+            continue;
+        }
+        paid.reversed = goal.max(paid.reversed);
+        let earned = Lot { release: paid.release, expires: paid.expires, ..Lot::default() };
+        let taken = purse.reverse(points, earned);
+        let (takes, short) = taken.under(programme.shortfall, points);
+        let entry = draft.entry_of(EntryKind::Reversed, &paid.by, Points::ZERO.minus(takes)?);
+        decided.entries.push(Entry {
+            counts: paid.counts.clone(),
+            day: order_day,
+            more: Some(Box::new(More { lots: taken.lots, about: about(whole) })),
+            ..entry
+        });
+        if short > Points::ZERO {
+            let entry = draft.declined_of(&paid.by, short, Why::Shortfall);
+            decided.entries.push(Entry {
+                more: Some(Box::new(More { about: about(false), ..More::default() })),
+                ..entry
+            });
+        }
+        if let Origin::Campaign(campaign) = &paid.by
+            && programme.budget(campaign).is_some()
+        {
+            decided.returns.push((campaign.clone(), points));
+        }
+    }
+    order.lines = lines;
+    give_back(&mut decided, &mut draft, event, refund, &order, outside)?;
+
+    let excess = refund.amount.saturating_sub(cut);
+    if excess > Decimal::ZERO || (was_whole && cut.is_zero()) {
+        let entry = draft.declined_of(&Origin::Act(Act::Refund), Points::ZERO, Why::RefundedBefore);
+        let more = Some(Box::new(More { about: about(false), ..More::default() }));
+        decided.entries.push(Entry { of: Some(excess), more, ..entry });
+    }
+    if cut > Decimal::ZERO || (whole && !was_whole) {
+        let whole = whole && !was_whole;
+        let note = Note::Refunded { amount: cut, whole, order_id: refund.order.clone() };
+        decided.noted.push(Noted { note, index: 0, at: draft.at, day: order_day });
+    }
+    if waited.is_some() {
+        decided.noted.push(no_more(&draft, refund));
+    }
+    decided.records.push((key, to_json(&order)));
+    Ok(decided)
+}
+
+/// A refund whose order is not known: it waits, or has waited long enough.
+fn wait(
+    account: &Account,
+    event: &Event,
+    refund: &Refund,
+    waited: Option<&WaitingRefund>,
+    retention: &Retention,
+    draft: &mut Draft<'_>,
+) -> Result<Decided, Refusal> {
+    let mut decided = Decided::default();
+    if let Some(waited) = waited {
+        decided.noted.push(no_more(draft, refund));
+        decided.messages.push(Message::Unclaimed(waited.clone()));
+        return Ok(decided);
+    }
+    if account.waiting.len() >= MOST_WAITING {
+        return Err(Refusal::TooManyWaiting);
+    }
+    let waiting = WaitingRefund {
+        refund: refund.clone(),
+        source: event.id.source.clone(),
+        id: event.id.id.clone(),
+        time: event.time_text.clone(),
+        until: event.as_of.saturating_add(i64::from(retention.days) * 86_400),
+    };
+    decided.noted.push(Noted { note: Note::Waits(waiting), index: 0, at: draft.at, day: draft.day });
+    Ok(decided)
+}
+
+fn no_more(draft: &Draft<'_>, refund: &Refund) -> Noted {
+    let note = Note::WaitsNoMore { refund_id: refund.refund.clone() };
+    Noted { note, index: 1, at: draft.at, day: draft.day }
+}
+
+/// Notes on the order's record what was given back.
+fn take_in(order: &mut OrderRecord, refund: &Refund, cut: Decimal) {
+    order.refunded = order.refunded.saturating_add(cut);
+    for line in &refund.lines {
+        let known = order.lines.iter_mut().find(|known| known.id == line.line && !known.id.is_empty());
+        if let Some(known) = known {
+            known.returned = known.returned.saturating_add(line.quantity).min(known.quantity);
+            known.refunded = known.refunded.saturating_add(line.amount).min(order.refunded);
+        }
+    }
+    order.whole = order.refunded >= order.amount;
+}
+
+/// How many points of an entry are to be taken back in all. It depends on the sums alone, never on their parts, and never
+/// falls as they grow.
+fn to_reverse(
+    paid: &PaidEntry,
+    lines: &[crate::record::LineRecord],
+    amount: Decimal,
+    refunded: Decimal,
+    whole: bool,
+) -> Result<Points, PointsOverflow> {
+    if whole {
+        return Ok(paid.points);
+    }
+    let points = Decimal::from(paid.points.0);
+    if paid.by_line.is_empty() {
+        return share(points, refunded, amount);
+    }
+    // What lines paid goes back with them; what was refunded for no line takes its share of the rest.
+    let base = paid.by_line.iter().fold(Decimal::ZERO, |sum, line| sum.saturating_add(line.0.into()));
+    let mut of_lines = Decimal::ZERO;
+    let mut money_of_lines = Decimal::ZERO;
+    for (line, points) in lines.iter().zip(&paid.by_line) {
+        of_lines = of_lines.saturating_add(share(points.0.into(), line.returned, line.quantity)?.0.into());
+        money_of_lines = money_of_lines.saturating_add(line.refunded);
+    }
+    let of_lines = share(points, of_lines, base)?;
+    let rest = paid.points.minus(of_lines)?;
+    let unnamed = refunded.saturating_sub(money_of_lines).max(Decimal::ZERO);
+    let unnamed_of = amount.saturating_sub(money_of_lines).max(unnamed);
+    of_lines.plus(share(rest.0.into(), unnamed, unnamed_of)?)
+}
+
+/// `of × part / whole`, rounded down; multiplied first, which is exact.
+fn share(of: Decimal, part: Decimal, whole: Decimal) -> Result<Points, PointsOverflow> {
+    if whole.is_zero() {
+        return Ok(Points::ZERO);
+    }
+    let exact = of.checked_mul(part).and_then(|product| product.checked_div(whole)).ok_or(PointsOverflow)?;
+    exact.floor().to_i64().map(Points).ok_or(PointsOverflow)
+}
+
+/// Points that paid for the order come back, with the moments that they had.
+fn give_back(
+    decided: &mut Decided,
+    draft: &mut Draft<'_>,
+    event: &Event,
+    refund: &Refund,
+    order: &OrderRecord,
+    outside: &Outside<'_>,
+) -> Result<(), Refusal> {
+    let Some(spent) = read_record::<SpentRecord>(outside, &spent_key(&event.member, &refund.order))? else {
+        return Ok(());
+    };
+    for id in &spent.redemptions {
+        let key = redemption_key(&event.member, id);
+        let Some(mut redemption) = read_record::<Redemption>(outside, &key)?.filter(|found| !found.cancelled)
+        else {
+            continue;
+        };
+        let all = redemption.points;
+        let goal = if order.whole { all } else { share(all.0.into(), order.refunded, order.amount)? };
+        let points = goal.minus(redemption.returned)?;
+        if points <= Points::ZERO {
+            continue;
+        }
+        let lots = lots_to_return(&redemption, points);
+        let by = Origin::Redemption(redemption.reward.clone());
+        let about = About {
+            order_id: Some(refund.order.clone()),
+            refund_id: Some(refund.refund.clone()),
+            redemption_id: Some(id.clone()),
+            whole: goal == all,
+            ..About::default()
+        };
+        decided.entries.push(Entry {
+            counts: redemption.counts.clone(),
+            day: draft.day_of(redemption.at),
+            more: Some(Box::new(More { lots, about })),
+            ..draft.entry_of(EntryKind::Returned, &by, points)
+        });
+        redemption.returned = goal;
+        decided.records.push((key, to_json(&redemption)));
+    }
+    Ok(())
+}
+
+/// The next so many points of a redemption's lots, behind those that came back before.
+pub(super) fn lots_to_return(redemption: &Redemption, points: Points) -> Vec<Lot> {
+    let (mut skip, mut open) = (redemption.returned.0, points.0);
+    let mut lots = Vec::new();
+    for lot in &redemption.lots {
+        let skipped = skip.min(lot.points.0);
+        skip -= skipped;
+        let taken = open.min(lot.points.0 - skipped);
+        if taken > 0 {
+            open -= taken;
+            lots.push(Lot { points: Points(taken), ..*lot });
+        }
+    }
+    lots
+}
