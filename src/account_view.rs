@@ -16,6 +16,19 @@ use crate::types::{Buckets, CampaignId, EventId, EventType, MemberId, Points, Re
 
 /// An account as it stands: its points, its tier, what is left of limits today, the last entries.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "member_id": "ann", "version": 18, "available": 1290, "pending": 0,
+    "tier": {"id": "silver", "since": "2026-11-02T09:30:00Z", "kept_until": null,
+             "benefits": ["priority_service"],
+             "measured": {"measure": "earned", "amount": 1290, "window": "P12M"},
+             "next": {"id": "gold", "missing": 3710}},
+    "lots": [{"points": 1290, "expires_at": null}],
+    "limits": [{"rule": "sign-in", "per": "day", "times_left": 1}],
+    "history": [
+        {"time": "2026-11-11T12:15:00Z", "type": "points.earned", "points": 42, "rule": "purchase",
+         "event": {"source": "shop/web", "id": "o-123"}}
+    ]
+}))]
 pub struct AccountView {
     /// Whose account it is.
     #[schema(value_type = String)]
@@ -189,8 +202,12 @@ pub fn find(
     buckets: Buckets,
     member: &MemberId,
 ) -> Result<Option<Account>, FindError> {
-    let wanted =
-        LoadBucket { bucket: buckets.of(member), members: vec![member.clone()], receipts: Vec::new() };
+    let wanted = LoadBucket {
+        bucket: buckets.of(member),
+        members: vec![member.clone()],
+        receipts: Vec::new(),
+        outbox: false,
+    };
     let found = store.load(&[wanted])?.into_iter().next();
     let json = found.and_then(|bucket| bucket.accounts.into_iter().next()).flatten();
     Ok(json.map(|json| Account::from_json(&json)).transpose()?)
@@ -263,7 +280,7 @@ impl NextView {
 }
 
 impl LotView {
-    fn of(lot: &Lot) -> Self {
+    pub(crate) fn of(lot: &Lot) -> Self {
         Self { points: lot.points, expires_at: lot.expires.map(moment), held_until: lot.release.map(moment) }
     }
 }
@@ -327,7 +344,7 @@ impl By {
 }
 
 /// A moment in seconds since 1970. Accounts hold only what once was a timestamp.
-fn moment(second: i64) -> Timestamp {
+pub(crate) fn moment(second: i64) -> Timestamp {
     let outside = if second < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_second(second).unwrap_or(outside)
 }

@@ -447,6 +447,8 @@ pub enum Why {
     InsufficientPoints,
     /// The request lacks what the reward needs: points for money, the order's amount where a share of it limits.
     BadRequest,
+    /// The points are too few to be worth anything in the currency.
+    WorthNothing,
     /// The points would pay more of the order than they may.
     ShareOfOrder,
     /// There is no such redemption, or it is too long ago.
@@ -482,6 +484,7 @@ impl Why {
             Why::OutOfStock => "out_of_stock",
             Why::InsufficientPoints => "insufficient_points",
             Why::BadRequest => "bad_request",
+            Why::WorthNothing => "worth_nothing",
             Why::ShareOfOrder => "share_of_order",
             Why::UnknownRedemption => "unknown_redemption",
             Why::AlreadyCancelled => "already_cancelled",
@@ -510,6 +513,8 @@ pub struct TierChange {
     pub until: Option<i64>,
     /// When it changes, in seconds since 1970.
     pub at: i64,
+    /// When the order was paid that the level rested on and that is refunded, in seconds since 1970.
+    pub rested_on: Option<i64>,
 }
 
 /// Why a level changes, or does not.
@@ -685,6 +690,10 @@ pub(crate) struct TierData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     until: Option<Timestamp>,
+    /// When the order was paid that the level rested on and that is refunded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    rested_on: Option<Timestamp>,
     /// What the member has earned, as tiers measure it.
     measure: Points,
     /// The account's version after it.
@@ -881,6 +890,7 @@ impl Renderer {
                     benefits: &change.benefits,
                     reason: change.why,
                     until: change.until.and_then(moment),
+                    rested_on: change.rested_on.and_then(moment),
                     measure: change.measure,
                     version: applied.version,
                     event: event_ref,
@@ -925,9 +935,12 @@ impl Renderer {
         self.envelope(id, kind, member, time, OccasionData { member_id: member, year: day.year })
     }
 
-    /// The event that says that something of a member's has fallen due by `second`, for the internal topic.
-    pub fn came(&self, member: &MemberId, second: i64, time: &str) -> Vec<u8> {
-        let id = self.id(&["clock", member.as_str(), CAME], u64::try_from(second).unwrap_or_default());
+    /// The event that says that something has fallen due by `second` in a member's account of this version, for the internal
+    /// topic. Told again of the same version it is a repeat; points that come later and are due at a moment that was told of
+    /// before are told of by an event of their own.
+    pub fn came(&self, member: &MemberId, version: u64, second: i64, time: &str) -> Vec<u8> {
+        let second = u64::try_from(second).unwrap_or_default();
+        let id = self.id(&["clock", member.as_str(), CAME, &version.to_string()], second);
         self.envelope(id, CAME, member, time, CameData { member_id: member })
     }
 

@@ -96,6 +96,7 @@ struct TierData {
     measure: Points,
     reason: TierWhy,
     until: Option<Timestamp>,
+    rested_on: Option<Timestamp>,
 }
 
 /// What all of them say.
@@ -140,9 +141,10 @@ impl Published {
                 Change::Noted(Noted { note: noted, index, at, day })
             }
             "tier.changed" | "tier.kept" | "tier.review-due" => {
-                let TierData { from, to, benefits, measure, reason, until } = json(data)?;
-                let until = until.map(Timestamp::as_second);
-                Change::Tier(TierChange { from, to, benefits, measure, why: reason, until, at })
+                let TierData { from, to, benefits, measure, reason, until, rested_on } = json(data)?;
+                let (until, rested_on) =
+                    (until.map(Timestamp::as_second), rested_on.map(Timestamp::as_second));
+                Change::Tier(TierChange { from, to, benefits, measure, why: reason, until, at, rested_on })
             }
             kind => {
                 let known = EntryKind::ALL.into_iter().find(|known| known.event_type() == kind);

@@ -53,6 +53,12 @@ pub struct Metrics {
     pub budget_free: IntGaugeVec,
     /// 1 while a dependency answers.
     pub dependency_up: IntGaugeVec,
+    /// HTTP requests by route and status.
+    pub http_requests: IntCounterVec,
+    /// Seconds that an HTTP request took, by route.
+    pub http_request_seconds: HistogramVec,
+    /// Whether a file of tokens was changed and cannot be taken up.
+    pub http_tokens_wrong: IntGauge,
 }
 
 /// What became of an event, as the `result` label says it.
@@ -118,6 +124,15 @@ impl Metrics {
             &["step"],
         )?;
         registry.register(Box::new(step_seconds.clone()))?;
+        let http_request_seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "accrual_http_request_seconds",
+                "Seconds that an HTTP request took, by route.",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            &["route"],
+        )?;
+        registry.register(Box::new(http_request_seconds.clone()))?;
         let store_conflicts = IntCounter::new(
             "accrual_store_conflicts_total",
             "Buckets whose commit was refused, because an account had changed or an event was known, and that were decided again.",
@@ -189,6 +204,16 @@ impl Metrics {
                 "1 while the dependency (kafka, redis) answers a lane, else 0.",
                 &["dependency", "lane"],
             )?,
+            http_requests: counters(
+                "accrual_http_requests_total",
+                "HTTP requests by route (other: there is nothing at that path) and status.",
+                &["route", "status"],
+            )?,
+            http_request_seconds,
+            http_tokens_wrong: IntGauge::new(
+                "accrual_http_tokens_wrong",
+                "1 while a file of tokens was changed and cannot be taken up, so that the tokens from before hold on.",
+            )?,
             build: gauges(
                 "accrual_build_info",
                 "The worker's build and programme, a series for each version of the programme that it has.",
@@ -201,6 +226,7 @@ impl Metrics {
             registry: registry.clone(),
         };
         registry.register(Box::new(metrics.programme_wrong.clone()))?;
+        registry.register(Box::new(metrics.http_tokens_wrong.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         metrics.takes_up(versions);
         Ok(metrics)

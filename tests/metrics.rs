@@ -40,6 +40,8 @@ fn rendered() -> String {
     metrics.partitions.with_label_values(&["0"]).set(4);
     metrics.budget_free.with_label_values(&["double-eleven"]).set(600);
     metrics.dependency_up.with_label_values(&["kafka", "0"]).set(1);
+    metrics.http_requests.with_label_values(&["/v1/accounts/{member}", "200"]).inc();
+    metrics.http_request_seconds.with_label_values(&["/v1/accounts/{member}"]).observe(0.01);
     metrics.render().unwrap()
 }
 

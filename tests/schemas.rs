@@ -215,7 +215,7 @@ impl Shop {
     /// The clock comes to a member.
     fn strike(&mut self, member: &str, time: &str) {
         let second = time.parse::<Timestamp>().unwrap().as_second();
-        let came = self.renderer.came(&member.into(), second, time);
+        let came = self.renderer.came(&member.into(), 1, second, time);
         self.published.push(came.clone());
         self.decide(&decode_from("internal", came).unwrap());
     }

@@ -9,9 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::types::{Points, PointsOverflow};
 
-/// How many lots of spendable points an account has at most. Beyond that the two whose expiry lies closest together
-/// become one, which expires with the later: an account stays small, and nobody loses a point by it.
-pub const MOST_LOTS: usize = 370;
+/// How many lots of spendable points an account has at most, and as many held ones: so that it stays under 8 KB. Beyond that
+/// their moments move on to the next full hour, or the next two, four or eight hours, the next day, the next two days and
+/// so on, as far as it takes until lots of one moment are few enough. Nobody loses a point by it, and points live longer by
+/// less than that step however often it happens: by two days where they live for a year and come every day.
+pub const MOST_LOTS: usize = 250;
+
+/// The steps, in hours; each is a multiple of the one before, so that a moment that was moved is never moved beyond the
+/// next full larger step. After these they double.
+const STEPS: [i64; 5] = [1, 2, 4, 8, 24];
 
 /// Points that are released together and expire together. As JSON `[5]`, or `[5, expires]`, or
 /// `[5, expires, release]`, moments in seconds since 1970 and `null` for never; a fourth element, `1`, says that their
@@ -37,15 +43,6 @@ impl Lot {
     /// What the order of lots goes by: what expires first comes first, what never does last.
     fn key(&self) -> (i64, i64) {
         (self.release.unwrap_or(i64::MIN), self.expires.unwrap_or(i64::MAX))
-    }
-}
-
-impl<'a> IntoIterator for &'a Lots {
-    type Item = &'a Lot;
-    type IntoIter = std::slice::Iter<'a, Lot>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
     }
 }
 
@@ -91,26 +88,40 @@ impl Lots {
             }
             Err(at) => self.0.insert(at, lot),
         }
-        if self.0.len() > MOST_LOTS {
-            self.merge_closest()?;
-        }
-        Ok(())
+        if self.0.len() > MOST_LOTS { self.gather() } else { Ok(()) }
     }
 
-    /// Makes one lot of the two neighbours whose expiry is closest together; it behaves as the later.
-    fn merge_closest(&mut self) -> Result<(), PointsOverflow> {
-        let gap = |pair: &[Lot]| match pair {
-            [Lot { expires: Some(one), release: a, .. }, Lot { expires: Some(other), release: b, .. }] => {
-                Some(other.saturating_sub(*one).saturating_add(b.unwrap_or(0).saturating_sub(a.unwrap_or(0))))
+    /// Makes lots fewer by moving their moments on.
+    fn gather(&mut self) -> Result<(), PointsOverflow> {
+        let doubled =
+            std::iter::successors(STEPS.last().copied(), |step| step.checked_mul(2)).skip(1).take(20);
+        for hours in STEPS.into_iter().chain(doubled) {
+            let moved = |moment: i64| {
+                let step = hours.saturating_mul(3_600);
+                moment
+                    .div_euclid(step)
+                    .saturating_add(i64::from(moment.rem_euclid(step) > 0))
+                    .saturating_mul(step)
+            };
+            let mut gathered: Vec<Lot> = Vec::with_capacity(self.0.len());
+            let mut lots: Vec<Lot> = self.0.clone();
+            for lot in &mut lots {
+                (lot.expires, lot.release) = (lot.expires.map(moved), lot.release.map(moved));
             }
-            _ => None,
-        };
-        let pairs = self.0.windows(2).enumerate().filter_map(|(at, pair)| Some((gap(pair)?, at)));
-        let Some((_, at)) = pairs.min() else { return Ok(()) };
-        let earlier = self.0.remove(at);
-        if let Some(later) = self.0.get_mut(at) {
-            later.points = later.points.plus(earlier.points)?;
-            later.expires = later.expires.max(earlier.expires);
+            lots.sort_by_key(Lot::key);
+            for lot in lots {
+                match gathered.last_mut().filter(|last| last.key() == lot.key()) {
+                    Some(last) => {
+                        last.points = last.points.plus(lot.points)?;
+                        last.noticed &= lot.noticed;
+                    }
+                    None => gathered.push(lot),
+                }
+            }
+            if gathered.len() <= MOST_LOTS {
+                self.0 = gathered;
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -155,6 +166,15 @@ impl Lots {
             self.0.remove(at);
         }
         Some(taken)
+    }
+}
+
+impl<'a> IntoIterator for &'a Lots {
+    type Item = &'a Lot;
+    type IntoIter = std::slice::Iter<'a, Lot>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
@@ -277,15 +297,45 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_too_many_lots_lets_the_closest_expire_together_and_never_earlier() {
+    fn an_account_of_too_many_lots_lets_those_of_an_hour_expire_together_and_never_earlier() {
         let many = i64::try_from(MOST_LOTS).unwrap();
-        let mut lots = lots(&(0..many).map(|at| (1, Some(at * 100))).collect::<Vec<_>>());
-        lots.add(Lot::open(Points(1), Some(205))).unwrap();
-        assert_eq!(lots.iter().count(), MOST_LOTS);
-        assert!(lots.iter().any(|lot| *lot == Lot::open(Points(2), Some(205))));
+        let mut lots = lots(&(0..many).map(|at| (1, Some(at * 1_800))).collect::<Vec<_>>());
+        lots.add(Lot::open(Points(5), None)).unwrap();
+        assert_eq!(lots.first(), Some(&Lot::open(Points(1), Some(0))));
+        assert_eq!(lots.iter().nth(1), Some(&Lot::open(Points(2), Some(3_600))));
+        assert_eq!(lots.iter().last(), Some(&Lot::open(Points(5), None)));
+        assert_eq!(lots.iter().map(|lot| lot.points.0).sum::<i64>(), many + 5);
     }
 
     proptest! {
+        #[test]
+        fn lots_that_are_gathered_live_longer_by_a_step_at_most_and_keep_every_point(
+            each in 1_000..100_000_i64,
+            hold in prop::option::of(0..1_000_000_i64),
+            jitter in prop::collection::vec(0..5_000_i64, 1..50),
+        ) {
+            let mut lots = Lots::default();
+            let moments: Vec<i64> =
+                (0..1_500_usize).map(|at| i64::try_from(at).unwrap() * each + jitter[at % jitter.len()]).collect();
+            for moment in &moments {
+                let release = hold.map(|hold| moment + hold);
+                lots.add(Lot { release, ..Lot::open(Points(1), Some(moment + 2_000_000)) }).unwrap();
+                prop_assert!(lots.iter().count() <= MOST_LOTS);
+            }
+            prop_assert!(lots.0.windows(2).all(|pair| pair[0].key() < pair[1].key()));
+            prop_assert_eq!(lots.iter().map(|lot| lot.points.0).sum::<i64>(), 1_500);
+            // 1,500 lots in 250 take a step of so much; of held ones, which have two moments, twice as much. The next larger
+            // one is three times as large at most.
+            let most = each * 1_500 / 250 * if hold.is_some() { 7 } else { 4 } + 10_000;
+            let mut left: Vec<i64> = lots.iter().flat_map(|lot| vec![lot.expires.unwrap(); usize::try_from(lot.points.0).unwrap()]).collect();
+            left.sort_unstable();
+            let mut sorted = moments.clone();
+            sorted.sort_unstable();
+            for (moment, expires) in sorted.iter().map(|moment| moment + 2_000_000).zip(left) {
+                prop_assert!((0..=most).contains(&(expires - moment)), "{} later", expires - moment);
+            }
+        }
+
         #[test]
         fn what_is_taken_and_what_is_left_are_what_there_was(
             each in prop::collection::vec((1..100_i64, prop::option::of(0..20_i64)), 0..30),

@@ -88,10 +88,11 @@ pub struct Tier {
     pub id: TierId,
     /// When it was reached, in seconds since 1970.
     pub since: i64,
-    /// The level before, which a refund of what it rests on leads back to.
+    /// The level before, which a refund of what this one rests on leads back to; and so on down, a few at most: each is
+    /// lower than the one that it came before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(with = "TierId")]
-    pub before: Option<TierId>,
+    #[schemars(with = "Tier")]
+    pub before: Option<Box<Tier>>,
     /// Until when it is kept, in seconds since 1970: then, or some grace after that, it is looked at. Absent where no
     /// review was known when it was reached.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -101,6 +102,13 @@ pub struct Tier {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(with = "i64")]
     pub noticed: Option<i64>,
+}
+
+impl Tier {
+    /// The levels that were held before this one, the latest first.
+    pub fn held_before(&self) -> impl Iterator<Item = &Tier> {
+        std::iter::successors(self.before.as_deref(), |held| held.before.as_deref())
+    }
 }
 
 /// Why an account is closed.
@@ -302,7 +310,7 @@ impl Account {
             EntryKind::Earned | EntryKind::Pending => {
                 // What a draw brings is no reason to rise.
                 if !matches!(entry.by, Origin::Redemption(_)) {
-                    self.measure(entry, retention)?;
+                    self.measure(entry.points, entry.day, retention)?;
                 }
                 self.count_limits(entry, retention)?;
                 self.credit(Lot { points: entry.points, ..entry.lot() })?;
@@ -313,12 +321,12 @@ impl Account {
                 self.debit(entry)?;
             }
             EntryKind::Reversed => {
-                self.measure(entry, retention)?;
-                self.uncount_limits(entry)?;
+                self.measure(entry.points, entry.day, retention)?;
+                self.uncount_limits(entry, entry.points)?;
                 self.debit(entry)?;
             }
             EntryKind::Returned => {
-                self.uncount_limits(entry)?;
+                self.uncount_limits(entry, entry.points)?;
                 self.credit_lots(entry)?;
             }
             EntryKind::Adjusted | EntryKind::Transferred => {
@@ -340,6 +348,13 @@ impl Account {
                 self.lots.notice(expires);
                 self.held.notice(expires);
             }),
+            // Points of an order that were spent before its refund cannot be taken; they count no more all the same.
+            EntryKind::Declined
+                if entry.why == Some(Why::Shortfall) && !matches!(entry.by, Origin::Act(_)) =>
+            {
+                self.measure(Points::ZERO.minus(entry.declined)?, entry.day, retention)?;
+                self.uncount_limits(entry, entry.declined)?;
+            }
             EntryKind::Declined => {}
         }
         if retention.history > 0 {
@@ -375,7 +390,9 @@ impl Account {
             }
             Note::Closed(closed) => self.closed = Some(closed.clone()),
             Note::Erased {} => {
-                self.profile = Profile::default();
+                // That they have registered stays, so that nobody is welcomed twice.
+                let Profile { registered, refers_since, .. } = self.profile;
+                self.profile = Profile { registered, refers_since, ..Profile::default() };
                 self.activity = self.activity.without_days();
                 self.streaks.clear();
                 self.history.clear();
@@ -391,26 +408,36 @@ impl Account {
 
     fn evolve_tier(&mut self, change: &TierChange) {
         let held = self.tier.take();
-        let since = match change.why {
-            TierWhy::Reached | TierWhy::Refunded | TierWhy::Review => change.at,
-            TierWhy::Kept => held.as_ref().map_or(change.at, |held| held.since),
+        let (since, before) = match change.why {
+            TierWhy::Reached => (change.at, held.map(Box::new)),
+            TierWhy::Review => (change.at, None),
+            TierWhy::Kept => match held {
+                Some(held) => (held.since, held.before),
+                None => (change.at, None),
+            },
+            // Back to a level that was held before, or to one that was passed over on the way up. What was reached with
+            // the order or since rests on it, too, and is not what another refund leads back to.
+            TierWhy::Refunded => match held {
+                Some(held) => {
+                    let back = held.held_before().find(|before| before.id == change.to).unwrap_or(&held);
+                    let is_older =
+                        |before: &&Tier| change.rested_on.is_none_or(|order_at| before.since < order_at);
+                    (back.since, back.held_before().find(is_older).cloned().map(Box::new))
+                }
+                None => (change.at, None),
+            },
             TierWhy::ReviewDue => {
                 self.tier = held.map(|held| Tier { noticed: change.until, ..held });
                 return;
             }
         };
-        let before = match change.why {
-            TierWhy::Reached => Some(change.from.clone()),
-            TierWhy::Kept => held.and_then(|held| held.before),
-            _ => None,
-        };
         self.tier = Some(Tier { id: change.to.clone(), since, before, until: change.until, noticed: None });
     }
 
     /// What the tiers measure goes by the month of the entry's day, of what is taken back that of the order.
-    fn measure(&mut self, entry: &Entry, retention: &Retention) -> Result<(), PointsOverflow> {
-        self.earned.total = self.earned.total.plus(entry.points)?;
-        self.count_month(entry.day, entry.points, retention.months)
+    fn measure(&mut self, points: Points, day: Date, retention: &Retention) -> Result<(), PointsOverflow> {
+        self.earned.total = self.earned.total.plus(points)?;
+        self.count_month(day, points, retention.months)
     }
 
     /// Adds points. Those that can be spent first pay what the balance lacks to zero.
@@ -428,7 +455,8 @@ impl Account {
         entry.lots().iter().try_for_each(|lot| self.credit(*lot))
     }
 
-    /// Takes the lots that the entry names; what it takes beyond them the balance then lacks.
+    /// Takes the lots that the entry names; what it takes beyond them is of those that expire first, and what there is not
+    /// the balance then lacks.
     fn debit(&mut self, entry: &Entry) -> Result<(), PointsOverflow> {
         let mut open = Points::ZERO.minus(entry.points)?;
         for lot in entry.lots() {
@@ -440,6 +468,7 @@ impl Account {
             *balance = balance.minus(removed)?;
             open = open.minus(removed)?;
         }
+        self.lots.take(open);
         self.available = self.available.minus(open)?;
         Ok(())
     }
@@ -524,14 +553,14 @@ impl Account {
 
     /// What was taken back does not count toward limits any more, in the period in which it did. An event that was
     /// taken back whole does not count as one any more.
-    fn uncount_limits(&mut self, entry: &Entry) -> Result<(), PointsOverflow> {
+    fn uncount_limits(&mut self, entry: &Entry, points: Points) -> Result<(), PointsOverflow> {
         let Some(counters) = self.used.get_mut(counter(&entry.by).as_ref()) else { return Ok(()) };
         for &period in &entry.counts {
             let index = period_index(period, entry.day);
             let Some(used) = counters.iter_mut().find(|used| used.0 == period && used.1 == index) else {
                 continue;
             };
-            used.3 = used.3.minus(Points(entry.points.0.saturating_abs()))?;
+            used.3 = used.3.minus(Points(points.0.saturating_abs()))?;
             if entry.takes_all() {
                 used.2 = used.2.saturating_sub(1);
             }

@@ -38,6 +38,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         eprintln!("{warnings}\n");
     }
     println!("ok    settings: {} lanes, store {}", setup.config.lanes, setup.config.store);
+    println!("ok    http {}", setup.config.http);
     print_versions(&setup.versions);
     if !args.connect {
         return Ok(ExitCode::SUCCESS);

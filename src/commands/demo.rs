@@ -21,6 +21,7 @@ use super::progress::Progress;
 use super::run::{Server, StopSignal, stop_signal};
 use super::setup::{CLOCK_EVERY, Connections, Stores, retention};
 use super::summary::{Summary, processed};
+use crate::config::Http;
 use crate::explain::Explainer;
 use crate::http::HttpState;
 use crate::lane::LaneSettings;
@@ -289,6 +290,7 @@ impl Kept {
             Arc::new(Current::new(demo.versions.clone())),
             BUCKETS,
             store,
+            &Http::open(listen),
         );
         state.set_lanes(demo.worker.statuses());
         state.explain_with(explainer);

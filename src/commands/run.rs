@@ -13,7 +13,7 @@ use super::setup::{Connections, SettingsArgs, Setup, Stores, log_warnings};
 use crate::config::Config;
 use crate::http::{self, HttpState};
 use crate::log::LogError;
-use crate::log::kafka::{KafkaSettings, TopicProblems, ensure_topics};
+use crate::log::kafka::{KafkaSender, KafkaSettings, TopicProblems, ensure_topics};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::worker::Worker;
@@ -46,8 +46,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let kafka: Vec<KafkaSettings> =
         (0..*lanes).map(|lane| setup.kafka_settings(&instance.name, lane)).collect();
     let stores = setup.stores();
-    let state = HttpState::new(metrics.clone(), setup.current.clone(), setup.config.buckets, stores.open()?);
+    let state =
+        HttpState::new(metrics.clone(), setup.current.clone(), setup.config.buckets, stores.open()?, http);
     state.explain_with(setup.explainer(&stores)?);
+    if let Some(redemptions) = &http.redemptions {
+        let sender = KafkaSender::new(&setup.kafka_settings(&format!("{}-http", instance.name), 0))?;
+        state.redeem_with(Box::new(sender), redemptions, setup.config.limits.max_record_bytes);
+    }
     let mut server = Server::start(http.listen, state.clone())?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

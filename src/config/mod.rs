@@ -4,26 +4,29 @@
 //! `ACCRUAL_BATCH__MAX_WAIT`, the common ones have a flag. A flag wins over the environment, the
 //! environment over the file. A value of [`Config`] holds its own rules: no caller checks it again.
 
+mod http;
 mod kafka;
 mod overlay;
 mod read;
 mod secret;
 mod store;
+mod tokens;
 mod topics;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::types::{Buckets, Outputs, TopicName};
 use crate::yaml::{self, Collector, Node, Problems, Value, shown};
 
+pub use http::{Access, Http, Rate, Redemptions};
 pub use overlay::Override;
 pub use secret::{Secret, Secretable};
 pub use store::StoreAddress;
+pub use tokens::{Kind, TokenFile};
 
 /// Everything that the worker is told from outside, validated.
 #[derive(Clone, Debug)]
@@ -132,13 +135,6 @@ pub struct Kafka {
 pub struct Input {
     /// The topics; at least one, and none twice over all inputs.
     pub topics: Vec<TopicName>,
-}
-
-/// The HTTP server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Http {
-    /// The address it listens on; port 0 takes any free one.
-    pub listen: SocketAddr,
 }
 
 /// How much a lane takes at a time.

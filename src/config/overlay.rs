@@ -19,6 +19,14 @@ const SETTINGS: &[&str] = &[
     "store",
     "programme",
     "http.listen",
+    "http.accounts",
+    "http.rate.per_second",
+    "http.rate.burst",
+    "http.member_rate.per_second",
+    "http.member_rate.burst",
+    "http.max_requests",
+    "http.redemptions.topic",
+    "http.redemptions.wait",
     "lanes",
     "batch.max_events",
     "batch.max_wait",
@@ -32,6 +40,9 @@ const SETTINGS: &[&str] = &[
     "instance",
     "limits.max_record_bytes",
 ];
+
+/// Settings that a variable gives by naming a file: `ACCRUAL_STORE_FILE`. So it is with all of `kafka`.
+const FILES: &[&str] = &["store", "http.tokens", "http.member_tokens"];
 
 /// Variables with the worker's prefix that are no settings: each a name, or the start of names.
 const RESERVED: &[&str] =
@@ -50,7 +61,7 @@ pub struct Override {
 
 /// Where a variable or a flag puts its value.
 enum Target {
-    /// At this path, two keys at most.
+    /// At this path.
     Setting(String),
     /// At this path, as `{file: value}`.
     FileOf(String),
@@ -114,7 +125,7 @@ fn target_of(variable: &str) -> Option<Target> {
     match (property, is_file) {
         (Some(_), false) => Some(Target::Setting(path)),
         (Some(_), true) => Some(Target::FileOf(path)),
-        (None, true) if path == "store" => Some(Target::FileOf(path)),
+        (None, true) if FILES.contains(&path.as_str()) => Some(Target::FileOf(path)),
         (None, _) => None,
     }
 }
@@ -136,8 +147,8 @@ fn is_service_link(name: &str) -> bool {
 
 fn unknown_variable(name: &str) -> String {
     let known: Vec<String> = SETTINGS.iter().map(|setting| variable_of(setting)).collect();
-    let known =
-        known.iter().map(String::as_str).chain(["ACCRUAL_STORE_FILE", "ACCRUAL_LOG", "ACCRUAL_CONFIG"]);
+    let files: Vec<String> = FILES.iter().map(|setting| variable_of(setting) + "_FILE").collect();
+    let known = known.iter().chain(&files).map(String::as_str).chain(["ACCRUAL_LOG", "ACCRUAL_CONFIG"]);
     // The prefix is no part of what was misspelt.
     let after_prefix = known.filter_map(|known| known.strip_prefix(PREFIX));
     match spelling::closest(name.strip_prefix(PREFIX).unwrap_or(name), after_prefix) {
@@ -185,23 +196,24 @@ fn map_of(key: &str, value: Node, place: &Place) -> Node {
     Node { place: place.clone(), content: Content::Map(vec![entry]) }
 }
 
-/// Sets `section.key`, or `key`, replacing what is there. A section that the file wrote as something
-/// else than a map stays, to be reported as such.
-fn put(root: &mut Node, path: &str, value: Node, place: &Place) {
-    let Content::Map(entries) = &mut root.content else {
+/// Sets the value at a path of keys, replacing what is there. A section that the file wrote as something
+/// else than a map stays, to be reported as such. A property of Kafka has dots in its name.
+fn put(node: &mut Node, path: &str, value: Node, place: &Place) {
+    let Content::Map(entries) = &mut node.content else {
         return;
     };
-    match path.split_once('.') {
-        None => replace(entries, path, value, place),
-        Some((section, key)) => {
-            if !entries.iter().any(|entry| entry.key == section) {
-                replace(entries, section, Node::empty_map(), place);
-            }
-            let section = entries.iter_mut().find(|entry| entry.key == section);
-            if let Some(Entry { value: Node { content: Content::Map(inner), .. }, .. }) = section {
-                replace(inner, key, value, place);
-            }
-        }
+    let Some((section, rest)) = path.split_once('.') else {
+        return replace(entries, path, value, place);
+    };
+    if !entries.iter().any(|entry| entry.key == section) {
+        replace(entries, section, Node::empty_map(), place);
+    }
+    let Some(entry) = entries.iter_mut().find(|entry| entry.key == section) else {
+        return;
+    };
+    match &mut entry.value.content {
+        Content::Map(inner) if section == "kafka" => replace(inner, rest, value, place),
+        _ => put(&mut entry.value, rest, value, place),
     }
 }
 

@@ -5,10 +5,10 @@ use std::thread::available_parallelism;
 
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Http, Input, Limits, Refunds, Shutdown, StoreAddress, kafka, secret, store,
+    Batch, Cache, Config, Dedupe, Input, Limits, Refunds, Shutdown, StoreAddress, http, kafka, secret, store,
     topics,
 };
-use crate::types::Buckets;
+use crate::types::{Buckets, TopicName};
 use crate::yaml::{Map, Place, Value, parse_duration};
 
 const MOST_LANES: usize = 64;
@@ -39,7 +39,8 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let topics = topics::read(&settings);
     let store = required(&settings, "store").and_then(|value| store_address(&value, folder));
     let programmes = required(&settings, "programme").and_then(|value| programmes(&value, folder));
-    let http = http(&settings);
+    let inputs: Option<Vec<TopicName>> = topics.as_ref().map(|(inputs, _)| inputs.concat());
+    let http = http::read(&settings, folder, inputs.as_deref());
     let lanes = settings.get("lanes").map_or_else(|| Some(cores()), |value| value.whole(1..=MOST_LANES));
     let batch = batch(&settings);
     let dedupe = section(&settings, "dedupe", &["window"]);
@@ -98,12 +99,12 @@ pub(super) fn path_from(value: &Value<'_>, folder: &Path, path: &str) -> PathBuf
 }
 
 /// A section that may be left out.
-fn section<'a>(settings: &Map<'a>, key: &str, known: &[&str]) -> Option<Map<'a>> {
+pub(super) fn section<'a>(settings: &Map<'a>, key: &str, known: &[&str]) -> Option<Map<'a>> {
     settings.get(key)?.map(known)
 }
 
 /// A setting of a section that may be left out, or the section with it.
-fn optional<'a, T>(
+pub(super) fn optional<'a, T>(
     section: Option<&Map<'a>>,
     key: &str,
     default: T,
@@ -154,15 +155,6 @@ fn programmes(value: &Value<'_>, folder: &Path) -> Option<Vec<PathBuf>> {
     let paths: Vec<Option<PathBuf>> =
         files.iter().map(|file| file.text().map(|text| path_from(file, folder, text))).collect();
     paths.into_iter().collect()
-}
-
-fn http(settings: &Map<'_>) -> Option<Http> {
-    let section = section(settings, "http", &["listen"]);
-    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9464));
-    let listen = optional(section.as_ref(), "listen", default, |value| {
-        value.read("an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464", |text| text.parse().ok())
-    });
-    Some(Http { listen: listen? })
 }
 
 fn batch(settings: &Map<'_>) -> Option<Batch> {

@@ -87,6 +87,12 @@ pub(super) fn hide(root: &Node, collector: &Collector) {
             // A URL may hold a password.
             ("store", Content::Scalar(address)) if is_harmless(&address.text) => {}
             ("store", _) => hide_scalars(&setting.value, collector),
+            // What stands there instead of a file's name may be a token.
+            ("http", Content::Map(settings)) => {
+                for setting in settings.iter().filter(|setting| is_secret_name(&setting.key)) {
+                    hide_scalars(&setting.value, collector);
+                }
+            }
             _ => {}
         }
     }
@@ -147,7 +153,8 @@ pub(super) fn text_or_file(value: &Value<'_>, folder: &Path) -> Option<Secretabl
     }
 }
 
-fn read_trimmed(path: &Path) -> Result<String, String> {
+/// The trimmed text of a small file.
+pub(super) fn read_trimmed(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;

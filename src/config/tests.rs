@@ -94,7 +94,7 @@ fn the_example_is_read_as_it_says() {
     assert_eq!(config.store.to_string(), "redis://localhost:6379");
     assert_eq!(config.programmes, [path.with_file_name("programme.yaml")]);
     assert!(config.programmes[0].exists());
-    assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.http, Http::open("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.lanes, 2);
     assert_eq!(config.batch, Batch { max_events: 10_000, max_wait: Duration::from_millis(20) });
     assert_eq!(config.dedupe.window, Duration::from_hours(30 * 24));
@@ -176,6 +176,14 @@ fn every_setting_has_a_variable_that_sets_it() {
         ("store", "redis://elsewhere"),
         ("programme", "other.yaml"),
         ("http.listen", "0.0.0.0:1"),
+        ("http.accounts", "false"),
+        ("http.rate.per_second", "2001"),
+        ("http.rate.burst", "2002"),
+        ("http.member_rate.per_second", "2003"),
+        ("http.member_rate.burst", "2004"),
+        ("http.max_requests", "2005"),
+        ("http.redemptions.topic", "in"),
+        ("http.redemptions.wait", "2006ms"),
         ("lanes", "7"),
         ("batch.max_events", "8"),
         ("batch.max_wait", "9ms"),
@@ -206,6 +214,11 @@ fn every_setting_has_a_variable_that_sets_it() {
         "redis://elsewhere",
         "\"other.yaml\"",
         "0.0.0.0:1",
+        "access: Nobody",
+        "rate: Rate { per_second: 2001, burst: 2002 }",
+        "member_rate: Rate { per_second: 2003, burst: 2004 }",
+        "max_requests: 2005",
+        "Redemptions { topic: \"in\", wait: 2.006s }",
         "lanes: 7",
         "max_events: 8",
         "max_wait: 9ms",
@@ -329,6 +342,19 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
             "http: {listen: 9464}",
             "5:16 `http.listen` must be an address and a port such as 127.0.0.1:9464 or 0.0.0.0:9464, not `9464`",
         ),
+        (
+            "http: {listen: '[::]:9464'}",
+            "5:16 `http.listen` is [::]:9464, where others reach it, and nothing says who may read accounts; give `http.tokens: {file: PATH}` (or ACCRUAL_HTTP__TOKENS_FILE) or `http.member_tokens: {file: PATH}`, or `http.accounts: false` for nothing but health and metrics, or listen on 127.0.0.1 behind a proxy that asks for certificates",
+        ),
+        (
+            "http: {member_rate: {burst: 0}}",
+            "5:29 `http.member_rate.burst` must be a whole number from 1 to 1000000, not `0`",
+        ),
+        (
+            "http: {redemptions: {topic: shop.members}}",
+            "5:29 `http.redemptions.topic` must be one of the inputs, which are shop.orders: what is put there has to be read",
+        ),
+        ("http: {redemptions: {wait: 1s}}", "5:21 `topic` is missing in `http.redemptions`"),
         ("instance: a/b", "5:11 `instance` must be 1 to 100 letters, digits, `.`, `_` and `-`, not `a/b`"),
         (
             "outputs: {awards: shop.orders}",
@@ -499,6 +525,76 @@ programme: p.yaml
     let config = load("secrets-by-environment", LEAST, &environment).unwrap();
     assert_eq!(config.kafka.properties["sasl.password"].reveal(), "hunter2");
     assert_eq!(config.store.to_string(), "redis://***@localhost");
+}
+
+#[test]
+fn tokens_are_read_from_files_a_line_each_and_what_is_wrong_there_is_named_and_not_shown() {
+    let folder = Folder::new("tokens");
+    folder.file(
+        "tokens",
+        "# the old one, until december\nhunter2-hunter2-hunter2-1\n\nhunter2-hunter2-hunter2-2\n",
+    );
+    folder.file("secret", "hunter2-hunter2-hunter2-hunter2-hunter2");
+    let http = "http: {listen: 0.0.0.0:1, tokens: {file: tokens}, member_tokens: {file: secret}}";
+    let path = folder.file("accrual.yaml", format!("{LEAST}{http}\n"));
+    let config = Config::load(Some(&path), [], &[]).unwrap();
+    let Access::Tokens { service: Some(service), member: Some(member) } = &config.http.access else {
+        panic!("{:?}", config.http);
+    };
+    let held: Vec<&str> = service.held().iter().map(Secret::reveal).collect();
+    assert_eq!(held, ["hunter2-hunter2-hunter2-1", "hunter2-hunter2-hunter2-2"]);
+    assert_eq!(member.held().len(), 1);
+    assert_eq!(
+        config.http.to_string(),
+        "0.0.0.0:1, accounts for 2 services' tokens and members' tokens by 1 secrets"
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let at = |name: &str| folder.0.join(name).display().to_string();
+    let (tokens, secret) = (at("tokens"), at("secret"));
+    let by_environment = [
+        ("ACCRUAL_HTTP__LISTEN", "0.0.0.0:1"),
+        ("ACCRUAL_HTTP__TOKENS_FILE", tokens.as_str()),
+        ("ACCRUAL_HTTP__MEMBER_TOKENS_FILE", secret.as_str()),
+    ];
+    assert_eq!(load("tokens-by-environment", LEAST, &by_environment).unwrap().http, config.http);
+
+    folder.file("short", "hunter2\n");
+    folder.file("strange", "# x\nhunter2 hunter2 hunter2 hunter2\n");
+    folder.file("nothing", "# hunter2\n");
+    let wanted =
+        "bearer tokens of 24 or more characters, one a line, as `openssl rand -base64 32` makes them";
+    let cases = [
+        ("tokens: hunter2", format!("5:16 `http.tokens` must be {{file: PATH}}, of a file with {wanted}")),
+        (
+            "tokens: {file: short}",
+            format!(
+                "5:23 `{}` must hold {wanted}: line 1 has 7 characters, at least 24 are needed",
+                at("short")
+            ),
+        ),
+        (
+            "tokens: {file: strange}",
+            format!(
+                "5:23 `{}` must hold {wanted}: line 2 holds a character that no bearer token may have; letters, digits and -._~+/= may stand there",
+                at("strange")
+            ),
+        ),
+        (
+            "tokens: {file: nothing}",
+            format!("5:23 `{}` must hold {wanted}: it holds nothing but comments", at("nothing")),
+        ),
+        (
+            "tokens: {file: gone}",
+            format!("5:23 cannot read `{}`: No such file or directory (os error 2)", at("gone")),
+        ),
+    ];
+    for (text, expected) in cases {
+        let path = folder.file("accrual.yaml", format!("{LEAST}http: {{{text}}}\n"));
+        let problems = Config::load(Some(&path), [], &[]).unwrap_err();
+        assert_eq!(short(&problems), [expected], "{text}");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
 }
 
 #[test]

@@ -169,8 +169,12 @@ impl Explainer {
         buckets: &[Bucket],
         keys: &[ReceiptKey],
     ) -> Result<Vec<(ReceiptKey, Receipt)>, ExplainError> {
-        let wanted =
-            |bucket: &Bucket| LoadBucket { bucket: *bucket, members: Vec::new(), receipts: keys.to_vec() };
+        let wanted = |bucket: &Bucket| LoadBucket {
+            bucket: *bucket,
+            members: Vec::new(),
+            receipts: keys.to_vec(),
+            outbox: false,
+        };
         let wanted: Vec<LoadBucket> = buckets.iter().map(wanted).collect();
         let loaded = self.store.load(&wanted)?;
         let each = loaded.into_iter().flat_map(|bucket| keys.iter().cloned().zip(bucket.receipts));

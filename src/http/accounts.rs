@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 
+use super::access::Caller;
 use super::{HttpState, Problem};
 use crate::account_view::{AccountView, FindError, find};
 use crate::event::decode::LONGEST_ID;
@@ -16,26 +17,21 @@ use crate::types::MemberId;
     get,
     path = "/v1/accounts/{member}",
     tag = "accounts",
-    params(("member" = String, Path, max_length = 512, description = "the member's id, percent-encoded")),
+    params(("member" = String, Path, max_length = 512, example = "ann", description = "the member's id, percent-encoded")),
     responses(
         (status = 200, description = "the account as it stands", body = AccountView),
-        (status = 400, description = "no member can have such an id", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "nothing has counted for this member yet", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store does not answer; try again", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "no member can have such an id"),
+        (status = 404, description = "nothing has counted for this member yet")
     )
 )]
 pub(super) async fn account(
     State(state): State<HttpState>,
+    caller: Caller,
     member: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AccountView>, Problem> {
     let Path(member) = member.map_err(|error| Problem::bad_request(error.body_text()))?;
-    if member.len() > LONGEST_ID {
-        let size = member.len();
-        return Err(Problem::bad_request(format!(
-            "the member id has {size} bytes, at most {LONGEST_ID} are allowed"
-        )));
-    }
-    let member = MemberId::from(member);
+    let member = MemberId::from(id("the member id", member)?);
+    caller.may_see(&member)?;
     let buckets = state.buckets();
     let wanted = member.clone();
     let found =
@@ -47,6 +43,20 @@ pub(super) async fn account(
     };
     let now = Timestamp::now();
     Ok(Json(AccountView::of(&state.programme_at(now), &account, now)))
+}
+
+/// An id that is not longer than ids are.
+///
+/// # Errors
+/// How long it may be.
+pub(super) fn id(what: &str, text: String) -> Result<String, Problem> {
+    let size = text.len();
+    if size > LONGEST_ID {
+        return Err(Problem::bad_request(format!(
+            "{what} has {size} bytes, at most {LONGEST_ID} are allowed"
+        )));
+    }
+    Ok(text)
 }
 
 pub(super) fn problem(error: &FindError) -> Problem {

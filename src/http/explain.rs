@@ -5,8 +5,9 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 
-use super::{HttpState, Problem, accounts};
-use crate::event::decode::LONGEST_ID;
+use super::access::Caller;
+use super::accounts::{self, id};
+use super::{HttpState, Problem};
 use crate::explain::{ExplainError, Explanation, Question};
 use crate::log::LogError;
 use crate::types::MemberId;
@@ -26,35 +27,33 @@ pub(super) struct Asked {
     path = "/v1/accounts/{member}/explain/{event_id}",
     tag = "accounts",
     params(
-        ("member" = String, Path, max_length = 512, description = "the member's id, percent-encoded"),
-        ("event_id" = String, Path, max_length = 512, description = "the event's id, or its order's or its review's, percent-encoded"),
-        ("source" = Option<String>, Query, max_length = 512, description = "the event's source, where several have an event of this id")
+        ("member" = String, Path, max_length = 512, example = "ann", description = "the member's id, percent-encoded"),
+        ("event_id" = String, Path, max_length = 512, example = "o-123", description = "the event's id, or its order's or its review's, percent-encoded"),
+        ("source" = Option<String>, Query, max_length = 512, example = "shop/web", description = "the event's source, where several have an event of this id")
     ),
     responses(
         (status = 200, description = "why it paid what it paid; `verdict` is `undecided` where its record is gone", body = Explanation),
-        (status = 400, description = "no member or event can have such an id", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "no such event has counted for this member", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "several sources have an event of this id; `detail` names them", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store or Kafka does not answer, or others ask; try again", body = Problem, content_type = "application/problem+json")
+        (status = 400, description = "no member or event can have such an id"),
+        (status = 403, description = "this is for support; a service's token is needed"),
+        (status = 404, description = "no such event has counted for this member"),
+        (status = 409, description = "several sources have an event of this id; `detail` names them"),
+        (status = 503, description = "the store or Kafka does not answer, or others ask; try again")
     )
 )]
 pub(super) async fn explain(
     State(state): State<HttpState>,
+    caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Explanation>, Problem> {
-    let Path((member, id)) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+    caller.is_service()?;
+    let Path((member, event)) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
     let Query(Asked { source }) = asked.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let given = [("member id", Some(&member)), ("event id", Some(&id)), ("source", source.as_ref())];
-    for (what, text) in given {
-        let size = text.map_or(0, String::len);
-        if size > LONGEST_ID {
-            return Err(Problem::bad_request(format!(
-                "the {what} has {size} bytes, at most {LONGEST_ID} are allowed"
-            )));
-        }
-    }
-    let question = Question { member: Some(MemberId::from(member)), id, source };
+    let question = Question {
+        member: Some(MemberId::from(id("the member id", member)?)),
+        id: id("the event id", event)?,
+        source: source.map(|source| id("the source", source)).transpose()?,
+    };
     state.explain(question).await.map(Json).map_err(|error| problem(&error))
 }
 

@@ -19,8 +19,8 @@ const HANGS_AFTER: Duration = Duration::from_mins(1);
     path = "/livez",
     tag = "worker",
     responses(
-        (status = 200, description = "the lanes turn, or the worker still starts", body = String),
-        (status = 503, description = "a lane hangs or has ended", body = Problem, content_type = "application/problem+json")
+        (status = 200, description = "the lanes turn, or the worker still starts", body = String, example = json!("live\n")),
+        (status = 503, description = "a lane hangs or has ended")
     )
 )]
 pub(super) async fn livez(State(state): State<HttpState>) -> Result<&'static str, Problem> {
@@ -37,8 +37,8 @@ pub(super) async fn livez(State(state): State<HttpState>) -> Result<&'static str
     path = "/readyz",
     tag = "worker",
     responses(
-        (status = 200, description = "the worker can work", body = String),
-        (status = 503, description = "it cannot, and why", body = Problem, content_type = "application/problem+json")
+        (status = 200, description = "the worker can work", body = String, example = json!("ready\n")),
+        (status = 503, description = "it cannot, and why")
     )
 )]
 pub(super) async fn readyz(State(state): State<HttpState>) -> Result<&'static str, Problem> {

@@ -1,93 +1,77 @@
 //! What the worker answers over HTTP: whether it lives and is ready, its metrics, and accounts.
 //!
-//! It answers from the first moment on, also while the worker still waits for Redis or Kafka. There is
-//! no authentication: who may read accounts is decided by who reaches the port, which is local unless
-//! the settings say otherwise.
+//! It answers from the first moment on, also while the worker still waits for Redis or Kafka. Health, metrics and the
+//! description are open to whoever reaches the port; accounts need a token, but on the loopback interface
+//! where none is set (`access`). Everything is bounded: connections, heads, bodies, rates, requests under way.
 
+mod access;
 mod accounts;
+mod description;
 mod explain;
 mod health;
 mod problem;
+mod rate;
+mod redemption_view;
+mod redemptions;
+mod server;
 mod state;
+mod token;
 
-use std::future::{Future, IntoFuture};
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
-use utoipa::OpenApi;
 
 pub use problem::Problem;
+pub use server::serve;
 pub use state::HttpState;
 
-/// How long open requests may take to end once the server is told to.
-const SHUTDOWN: Duration = Duration::from_secs(3);
-
-const INDEX: &str = "accrual: a loyalty programme on Kafka
-
-/livez                   200 while the lanes turn
-/readyz                  200 while the worker can work, else 503 with the reason
-/metrics                 Prometheus metrics
-/v1/accounts/{member}    a member's account
-/v1/accounts/{member}/explain/{event_id}
-                         why an event paid what it paid, rule by rule
-/v1/openapi.json         the above for machines
-";
-
-/// What is served, for machines.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "accrual",
-        description = "Points, tiers and their history of the members of a loyalty programme, and how \
-                       the worker is that keeps them."
-    ),
-    paths(accounts::account, explain::explain, health::livez, health::readyz, metrics)
-)]
-struct Description;
-
-/// Serves until `shutdown` is done; requests that are open then may end, for three seconds.
-///
-/// # Errors
-/// Where the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    state: HttpState,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    let told = Arc::new(Notify::new());
-    let stop = told.clone();
-    let server = axum::serve(listener, router(state))
-        .with_graceful_shutdown(async move { stop.notified().await })
-        .into_future();
-    let mut server = pin!(server);
-    tokio::select! {
-        ended = &mut server => return ended,
-        () = shutdown => told.notify_one(),
-    }
-    // A client that keeps a request open must not keep the worker from ending.
-    tokio::time::timeout(SHUTDOWN, server).await.unwrap_or(Ok(()))
-}
+/// A body has at most so many bytes.
+pub(crate) const LARGEST_BODY: usize = 16 * 1024;
 
 fn router(state: HttpState) -> Router {
-    Router::new()
-        .route("/", get(async || INDEX))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+    let health = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
+    let open = Router::new()
+        .route("/", get(async || description::INDEX))
         .route("/metrics", get(metrics))
+        .route("/v1/openapi.json", get(async || Json(description::openapi())))
+        .route_layer(from_fn_with_state(state.clone(), access::counted));
+    let guarded = Router::new()
         .route("/v1/accounts/{member}", get(accounts::account))
         .route("/v1/accounts/{member}/explain/{event_id}", get(explain::explain))
-        .route("/v1/openapi.json", get(async || Json(Description::openapi())))
+        .route("/v1/redemptions", post(redemptions::redeem))
+        .route("/v1/redemptions/{member}/{redemption_id}", get(redemptions::redemption))
+        .route_layer(from_fn_with_state(state.clone(), access::guarded));
+    health
+        .merge(open)
+        .merge(guarded)
         .fallback(async || Problem::not_found("there is nothing here; / lists what there is"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(from_fn_with_state(state.clone(), observed))
         .with_state(state)
+}
+
+/// Refuses bodies that are too large before they come, and counts what was answered.
+async fn observed(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    // What there is nothing at is not a series of its own: anybody can make such paths up.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let response = if announced.is_some_and(|length: u64| length > LARGEST_BODY as u64) {
+        Problem::too_large(format!("a body has at most {LARGEST_BODY} bytes")).into_response()
+    } else {
+        next.run(request).await
+    };
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let metrics = state.metrics();
+    metrics.http_requests.with_label_values(&[route, response.status().as_str()]).inc();
+    metrics.http_request_seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+    response
 }
 
 /// Every series, as Prometheus reads it.
@@ -95,7 +79,8 @@ fn router(state: HttpState) -> Router {
     get,
     path = "/metrics",
     tag = "worker",
-    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain",
+        example = json!("# TYPE accrual_store_conflicts_total counter\naccrual_store_conflicts_total 0\n")))
 )]
 async fn metrics(State(state): State<HttpState>) -> Response {
     match state.metrics().render() {

@@ -8,12 +8,16 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::Problem;
+use super::access::Gate;
+use super::redemptions::Desk;
+use crate::config::{Http, Redemptions};
 use crate::explain::{ExplainError, Explainer, Explanation, Question};
 use crate::lane::status::LaneStatus;
-use crate::log::LogError;
+use crate::log::{LogError, Sender};
 use crate::metrics::Metrics;
-use crate::programme::Programme;
 use crate::programme::current::Current;
+use crate::programme::{Programme, Versions};
 use crate::store::{Store, StoreError};
 use crate::types::Buckets;
 
@@ -46,6 +50,8 @@ struct Shared {
     /// With connections of its own, one question at a time, so that it never holds up the lanes or who asks for
     /// an account.
     explainer: OnceLock<Arc<Mutex<Explainer>>>,
+    gate: Arc<Gate>,
+    desk: OnceLock<Desk>,
 }
 
 /// How far the worker is.
@@ -70,6 +76,7 @@ impl HttpState {
         programme: Arc<Current>,
         buckets: Buckets,
         store: Box<dyn Store + Send>,
+        settings: &Http,
     ) -> Self {
         let shared = Shared {
             metrics,
@@ -79,6 +86,8 @@ impl HttpState {
             store: Arc::new(Mutex::new(store)),
             probed: Mutex::new(None),
             explainer: OnceLock::new(),
+            gate: Arc::new(Gate::new(settings)),
+            desk: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -96,6 +105,18 @@ impl HttpState {
     /// Has events explained from now on. The first one stays.
     pub fn explain_with(&self, explainer: Explainer) {
         self.shared.explainer.get_or_init(|| Arc::new(Mutex::new(explainer)));
+    }
+
+    /// Takes requests for redemptions from now on, and puts them on the topic of the settings; records of more bytes
+    /// would not be read there. The first sender stays.
+    pub fn redeem_with(&self, sender: Box<dyn Sender>, settings: &Redemptions, max_record_bytes: usize) {
+        let Redemptions { topic, wait } = settings;
+        self.shared.desk.get_or_init(|| Desk { sender, topic: topic.clone(), wait: *wait, max_record_bytes });
+    }
+
+    pub(super) fn desk(&self) -> Result<&Desk, Problem> {
+        let none = "no redemptions are taken here: `http.redemptions.topic` is not set";
+        self.shared.desk.get().ok_or_else(|| Problem::not_implemented(none))
     }
 
     /// Explains an event, off the async threads.
@@ -129,6 +150,15 @@ impl HttpState {
         self.shared.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    /// The gate for another thread.
+    pub(super) fn gate_handle(&self) -> Arc<Gate> {
+        self.shared.gate.clone()
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
@@ -136,6 +166,11 @@ impl HttpState {
     /// The version of the programme that is in effect at this time.
     pub(super) fn programme_at(&self, time: Timestamp) -> Arc<Programme> {
         self.shared.programme.get().at(time).clone()
+    }
+
+    /// All versions of the programme.
+    pub(super) fn versions(&self) -> Arc<Versions> {
+        self.shared.programme.get()
     }
 
     pub(super) fn buckets(&self) -> Buckets {
@@ -164,6 +199,12 @@ impl HttpState {
             Ok(Err(failed)) => Err(StoreError::Broken(format!("asking the store failed: {failed}")).into()),
             Err(_) => Err(StoreError::Away(format!("no answer within {} s", PATIENCE.as_secs())).into()),
         }
+    }
+
+    /// Keeps the store from answering for as long as it is held.
+    #[cfg(test)]
+    pub(super) async fn hold_store(&self) -> impl Sized + use<> {
+        self.shared.store.clone().lock_owned().await
     }
 
     /// Whether the store can be written to now, or could within the last second.

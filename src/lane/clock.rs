@@ -38,7 +38,12 @@ impl<L: Log, S: Store> Lane<L, S> {
             .iter()
             .zip(claimed.members)
             .filter(|(_, members)| !members.is_empty())
-            .map(|(bucket, members)| LoadBucket { bucket: *bucket, members, receipts: Vec::new() })
+            .map(|(bucket, members)| LoadBucket {
+                bucket: *bucket,
+                members,
+                receipts: Vec::new(),
+                outbox: false,
+            })
             .collect();
         if wanted.is_empty() {
             return Ok(());
@@ -63,7 +68,10 @@ impl<L: Log, S: Store> Lane<L, S> {
                             }
                             self.renderer.occasion(&member, day, &due.time)
                         }
-                        What::Account => self.renderer.came(&member, due.at.as_second(), &due.time),
+                        What::Account => {
+                            let version = account.as_ref().map_or(0, |account| account.version);
+                            self.renderer.came(&member, version, due.at.as_second(), &due.time)
+                        }
                         What::Refund(waiting) => self.renderer.waited(&member, waiting, &due.time),
                     };
                     let (offset, channel, member) = (0, Channel::Internal, member.clone());

@@ -103,6 +103,7 @@ impl<L: Log, S: Store> Lane<L, S> {
                 bucket: *bucket,
                 members: members.keys().cloned().collect(),
                 receipts: Vec::new(),
+                outbox: false,
             })
             .collect();
         let loaded = self.ask_store(|store| store.load(&wanted))?;

@@ -516,7 +516,12 @@ impl<L: Log, S: Store> Lane<L, S> {
                 }
             }
             if !members.is_empty() || !receipts.is_empty() {
-                wanted.push(LoadBucket { bucket: work.bucket, members, receipts });
+                wanted.push(LoadBucket {
+                    bucket: work.bucket,
+                    members,
+                    receipts,
+                    outbox: work.known.is_some(),
+                });
                 asked.push(at);
             }
         }

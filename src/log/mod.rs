@@ -8,6 +8,8 @@
 pub mod kafka;
 pub mod memory;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use crate::types::{Coordinates, TopicName, TopicPartition};
@@ -102,6 +104,16 @@ pub enum LogError {
     /// The process was told to die here (simulation only).
     #[error("crashed on purpose")]
     Crash,
+}
+
+/// Whether a record arrived, some time later.
+pub type Delivery = Pin<Box<dyn Future<Output = Result<(), LogError>> + Send>>;
+
+/// Puts single records on topics, outside of any transaction. Belongs to no lane.
+pub trait Sender: Send + Sync {
+    /// Sends a record; done once all replicas have it. `Retriable` where it did not arrive in some seconds, or where
+    /// that is not known.
+    fn send(&self, record: &OutRecord) -> Delivery;
 }
 
 /// What was published and is still there. Blocking; belongs to no lane and to no group.

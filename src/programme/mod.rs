@@ -91,12 +91,18 @@ impl Programme {
         })
     }
 
-    /// How many calendar months of points earned or money spent an account must keep for its tiers.
+    /// How many calendar months of points earned or money spent an account must keep for its tiers: those that count, and
+    /// as many more as a review looks back over its grace, in which the member goes on earning.
     pub fn kept_months(&self) -> u16 {
-        match self.tiers.as_ref().map(|tiers| tiers.window) {
-            Some(Window::Months(months)) => months,
-            Some(Window::CalendarYear) => 12,
-            Some(Window::Lifetime) | None => 0,
+        let Some(tiers) = &self.tiers else { return 0 };
+        let grace = tiers.review.map_or(0, |review| {
+            let CalendarSpan { months, days } = review.grace;
+            months.saturating_add(days.div_ceil(28)).saturating_add(1)
+        });
+        match tiers.window {
+            Window::Months(months) => months.saturating_add(grace),
+            Window::CalendarYear => grace.saturating_add(12),
+            Window::Lifetime => 0,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the clock tells: a member's birthday and the anniversary of their registration, each once a year at the first
-//! moment of the day in the programme's zone; what falls due in the account ([`due`](super::due)); and the end of what a
+//! moment of the day in the programme's zone; what falls due in the account ([`super::due`]); and the end of what a
 //! refund waits for its order.
 //!
 //! The account says which year's is over, so that a day is celebrated once however often its event comes.
@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::due;
-use crate::account::{Account, WaitingRefund};
+use crate::account::{Account, Profile, WaitingRefund};
 use crate::event::Event;
 use crate::event::internal::{Celebration, Internal};
 use crate::programme::Programme;
@@ -37,7 +37,7 @@ pub struct Due {
 pub enum What {
     /// A day.
     Celebration(Celebration),
-    /// Something of the account's points or its level, see [`due`](super::due). All of it goes with one event.
+    /// Something of the account's points or its level, see [`super::due`]. All of it goes with one event.
     Account,
     /// The end of what a refund waits for its order.
     Refund(Box<WaitingRefund>),
@@ -148,7 +148,12 @@ impl Day {
 }
 
 fn days(zone: &TimeZone, account: &Account) -> impl Iterator<Item = Day> {
-    let profile = &account.profile;
+    // Nobody is congratulated on an account that they have left.
+    let open = account.closed.is_none().then_some(&account.profile);
+    open.into_iter().flat_map(move |profile| days_of(zone, profile))
+}
+
+fn days_of(zone: &TimeZone, profile: &Profile) -> impl Iterator<Item = Day> + use<> {
     let registered = profile.registered.and_then(|at| Timestamp::from_second(at).ok());
     let registered = registered.map(|at| zone.to_datetime(at).date());
     let of = |occasion, origin: Option<Date>| {
@@ -165,7 +170,6 @@ fn moment(zone: &TimeZone, day: Date) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Profile;
 
     fn programme() -> Programme {
         let text = "programme: p\ntimezone: Asia/Shanghai\ncurrency: CNY\nrules: [{id: r, on: order.paid, earn: {points: 1}}]\n";

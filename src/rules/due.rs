@@ -48,8 +48,12 @@ pub fn tell_tale(account: &Account) -> [Option<i64>; 5] {
         account.held.first().and_then(|lot| lot.release),
         account.lots.first().and_then(|lot| lot.expires),
         account.lots.first_unnoticed().and_then(|lot| lot.expires),
-        tier.map(|tier| tier.until.unwrap_or(tier.since)),
-        account.waiting.first().map(|waiting| waiting.until),
+        // A refund may take what the next review asks for, so that its member is to be told of it.
+        tier.map(|tier| {
+            let moment = tier.until.unwrap_or(tier.since).wrapping_add(i64::from(tier.noticed.is_some()));
+            moment.wrapping_mul(1_000_003).wrapping_add(account.earned.total.0)
+        }),
+        account.waiting.iter().map(|waiting| waiting.until).min(),
     ]
 }
 

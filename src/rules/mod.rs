@@ -174,7 +174,7 @@ fn apply_unchecked(
     let comes = entries.iter().filter(|entry| entry.points > Points::ZERO);
     account.can_take(comes.map(|entry| entry.points).try_fold(Points::ZERO, Points::plus)?)?;
     let measured = programme.tiers.as_ref().filter(|_| reverses.is_some());
-    let measured = measured.map(|tiers| tier::measure(tiers, account));
+    let measured = measured.map(|tiers| tier::measure(programme, tiers, account, event.time.as_second()));
     applied.reserve(entries.len() + 1);
     let changes = entries.into_iter().map(Change::Entry).chain(noted.into_iter().map(Change::Noted));
     for change in changes.chain(tier.map(Change::Tier)) {
@@ -224,7 +224,8 @@ fn decide(
     if account.closed.is_some()
         && let Some(refused) = transfer::refuse_closed(programme, event)
     {
-        return Ok(refused);
+        let late = transfer::after_merge(programme, account, event, retention, outside)?;
+        return Ok(late.unwrap_or(refused));
     }
     match event.deed.as_deref() {
         Some(Deed::Refund(refund)) => {
@@ -251,9 +252,20 @@ fn decide(
             if is_over {
                 return Ok(Decided::default());
             }
-            refund::decide(programme, account, event, &waiting.refund, Some(waiting), retention, outside)
+            let decided = refund::decide(
+                programme,
+                account,
+                event,
+                &waiting.refund,
+                Some(waiting),
+                retention,
+                outside,
+            )?;
+            transfer::follow(programme, account, event, retention, decided)
         }
-        Some(Internal::Received(received)) => Ok(transfer::receive(programme, account, event, received)?),
+        Some(Internal::Received(received)) => {
+            Ok(transfer::receive(programme, account, event, received, retention)?)
+        }
         Some(Internal::Referred(_) | Internal::Celebration(_)) | None => {
             earned(programme, account, event, retention, outside, watch)
         }
@@ -283,8 +295,6 @@ fn earned(
     let mut draws = Vec::new();
     let mut by_line = Vec::new();
     let mut base = Points::ZERO;
-    // What is paid on top of the base is held as long as the part of it that is held longest.
-    let mut on_top = Lifetime { hold: CalendarSpan::default(), ..programme.lifetime };
     let (mut refers, mut waits) = (Vec::new(), Vec::new());
     for &at in &paying.rules {
         let Some(rule) = programme.rules.get(at) else { continue };
@@ -344,7 +354,6 @@ fn earned(
             let has_paid = draft.pay_rule(programme, rule, &origin, &paid, &cut, outside, &mut draws)?;
             base = base.plus(cut.paid)?;
             if cut.paid > Points::ZERO {
-                on_top.hold = on_top.hold.longer(rule.lifetime.hold);
                 by_line.push((origin.clone(), paid.by_line));
             }
             if has_paid {
@@ -362,7 +371,9 @@ fn earned(
     }
     let beside =
         pay_beside(&mut draft, programme, account, event, &day, retention, &mut refers, outside, &mut draws)?;
-    draft.live(on_top);
+    // What is paid on top is held as long as that part of what it is paid on which is held longest.
+    let hold = draft.longest_hold.unwrap_or(programme.lifetime.hold);
+    draft.live(Lifetime { hold, ..programme.lifetime });
     if let Some((level, more)) = tier::bonus(programme, account, base.plus(beside)?)? {
         let entry = draft.entry(
             EntryKind::Earned,
@@ -525,6 +536,8 @@ struct Draft<'p> {
     /// How long points live that come now, with their moments where they are known already.
     lifetime: Lifetime,
     moments: Option<Moments>,
+    /// How long those of a rule's points are held that are held longest, if a rule paid any.
+    longest_hold: Option<CalendarSpan>,
 }
 
 impl<'p> Draft<'p> {
@@ -548,6 +561,7 @@ impl<'p> Draft<'p> {
             entries: Vec::new(),
             lifetime: programme.lifetime,
             moments: None,
+            longest_hold: None,
         }
     }
 

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::facts::LazyFacts;
 use super::limit::{self, Cut};
 use super::purse::Purse;
-use super::refund::lots_to_return;
+use super::refund::returned;
 use super::{Day, Decided, Draft, Draw, Outside, Refusal, read_record, tier};
 use crate::account::{Account, Retention};
 use crate::entry::{About, Drawn, Entry, EntryKind, More, Origin, Why};
@@ -147,6 +147,9 @@ fn check(
     }
     let points = cost(programme, request, Some(offer)).ok_or(Why::BadRequest)?;
     let worth = worth(programme, account, event, request, offer, points, day.date);
+    if offer.is_money() && worth.is_none_or(|worth| worth.is_zero()) {
+        return Err(Why::WorthNothing);
+    }
     if let (true, Some(share)) = (offer.is_money(), programme.redemption.share_of_order) {
         let Some(order) = request.order_amount.filter(|_| request.order.is_some()) else {
             return Err(Why::BadRequest);
@@ -282,14 +285,8 @@ pub(super) fn cancel(
         return Ok(decline(&by, Why::NotEligible));
     }
     let points = redemption.points.minus(redemption.returned)?;
-    let lots = lots_to_return(&redemption, points);
     let about = About { order_id: redemption.order.clone(), whole: true, ..about };
-    decided.entries.push(Entry {
-        counts: redemption.counts.clone(),
-        day: draft.day_of(redemption.at),
-        more: Some(Box::new(More { lots, about })),
-        ..draft.entry_of(EntryKind::Returned, &by, points)
-    });
+    decided.entries.extend(returned(&mut draft, event, &redemption, points, about)?);
     if let Some(offer) = programme.redemption.offer(redemption.reward.as_str())
         && offer.stock.is_some()
     {

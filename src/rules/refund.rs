@@ -1,16 +1,19 @@
 //! Refunds: what an order was recorded to have paid goes back, in proportion to what was given back of it, rounded on
 //! the sum of all its refunds so far. So parts in any order come to exactly the whole, and never to more.
 
+use std::borrow::Cow;
+
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::purse::Purse;
 use super::{Decided, Draft, Outside, Refusal, read_record};
 use crate::account::{Account, Lot, MOST_WAITING, Retention, WaitingRefund};
-use crate::entry::{About, Act, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
+use crate::entry::{About, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
 use crate::event::Event;
 use crate::event::deed::Refund;
-use crate::programme::Programme;
+use crate::programme::reward::RewardKind;
+use crate::programme::{Programme, Shortfall};
 use crate::record::{
     OrderRecord, PaidEntry, Redemption, SpentRecord, order_key, redemption_key, spent_key, to_json,
 };
@@ -44,7 +47,15 @@ pub(super) fn decide(
         whole,
         ..About::default()
     };
-    let mut purse = Purse::of(account);
+    // What paid for the order comes back first, so that it is there for what is taken.
+    give_back(&mut decided, &mut draft, event, refund, &order, outside)?;
+    let mut with_returned = Cow::Borrowed(account);
+    for entry in &decided.entries {
+        with_returned.to_mut().evolve(&Change::Entry(entry.clone()), retention)?;
+    }
+    // What a merged account lacks the other one has.
+    let shortfall = if account.closed.is_some() { Shortfall::Negative } else { programme.shortfall };
+    let mut purse = Purse::of(&with_returned);
     let (amount, refunded, whole) = (order.amount, order.refunded, order.whole);
     let lines = std::mem::take(&mut order.lines);
     for paid in &mut order.paid {
@@ -58,7 +69,7 @@ pub(super) fn decide(
         paid.reversed = goal.max(paid.reversed);
         let earned = Lot { release: paid.release, expires: paid.expires, ..Lot::default() };
         let taken = purse.reverse(points, earned);
-        let (takes, short) = taken.under(programme.shortfall, points);
+        let (takes, short) = taken.under(shortfall, points);
         let entry = draft.entry_of(EntryKind::Reversed, &paid.by, Points::ZERO.minus(takes)?);
         decided.entries.push(Entry {
             counts: paid.counts.clone(),
@@ -69,6 +80,8 @@ pub(super) fn decide(
         if short > Points::ZERO {
             let entry = draft.declined_of(&paid.by, short, Why::Shortfall);
             decided.entries.push(Entry {
+                counts: paid.counts.clone(),
+                day: order_day,
                 more: Some(Box::new(More { about: about(false), ..More::default() })),
                 ..entry
             });
@@ -80,7 +93,6 @@ pub(super) fn decide(
         }
     }
     order.lines = lines;
-    give_back(&mut decided, &mut draft, event, refund, &order, outside)?;
 
     let excess = refund.amount.saturating_sub(cut);
     if excess > Decimal::ZERO || (was_whole && cut.is_zero()) {
@@ -141,10 +153,14 @@ fn take_in(order: &mut OrderRecord, refund: &Refund, cut: Decimal) {
         let known = order.lines.iter_mut().find(|known| known.id == line.line && !known.id.is_empty());
         if let Some(known) = known {
             known.returned = known.returned.saturating_add(line.quantity).min(known.quantity);
-            known.refunded = known.refunded.saturating_add(line.amount).min(order.refunded);
+            known.refunded = known.refunded.saturating_add(line.amount);
         }
     }
-    order.whole = order.refunded >= order.amount;
+    // Of an order that cost nothing, which points paid for, only its lines tell a part from the whole.
+    let names_a_part = order.amount.is_zero()
+        && !refund.lines.is_empty()
+        && order.lines.iter().any(|line| line.returned < line.quantity);
+    order.whole = order.whole || (order.refunded >= order.amount && !names_a_part);
 }
 
 /// How many points of an entry are to be taken back in all. It depends on the sums alone, never on their parts, and never
@@ -172,6 +188,7 @@ fn to_reverse(
         money_of_lines = money_of_lines.saturating_add(line.refunded);
     }
     let of_lines = share(points, of_lines, base)?;
+    let money_of_lines = money_of_lines.min(refunded);
     let rest = paid.points.minus(of_lines)?;
     let unnamed = refunded.saturating_sub(money_of_lines).max(Decimal::ZERO);
     let unnamed_of = amount.saturating_sub(money_of_lines).max(unnamed);
@@ -201,8 +218,9 @@ fn give_back(
     };
     for id in &spent.redemptions {
         let key = redemption_key(&event.member, id);
-        let Some(mut redemption) = read_record::<Redemption>(outside, &key)?.filter(|found| !found.cancelled)
-        else {
+        // What was drawn is drawn.
+        let comes_back = |found: &Redemption| !found.cancelled && found.kind != Some(RewardKind::Lottery);
+        let Some(mut redemption) = read_record::<Redemption>(outside, &key)?.filter(comes_back) else {
             continue;
         };
         let all = redemption.points;
@@ -211,8 +229,6 @@ fn give_back(
         if points <= Points::ZERO {
             continue;
         }
-        let lots = lots_to_return(&redemption, points);
-        let by = Origin::Redemption(redemption.reward.clone());
         let about = About {
             order_id: Some(refund.order.clone()),
             refund_id: Some(refund.refund.clone()),
@@ -220,20 +236,45 @@ fn give_back(
             whole: goal == all,
             ..About::default()
         };
-        decided.entries.push(Entry {
-            counts: redemption.counts.clone(),
-            day: draft.day_of(redemption.at),
-            more: Some(Box::new(More { lots, about })),
-            ..draft.entry_of(EntryKind::Returned, &by, points)
-        });
+        decided.entries.extend(returned(draft, event, &redemption, points, about)?);
         redemption.returned = goal;
         decided.records.push((key, to_json(&redemption)));
     }
     Ok(())
 }
 
+/// So many points of a redemption come back, with the moments that they had. Those that are over by now expire at once: they
+/// pay for nothing any more, not even what the balance lacks.
+pub(super) fn returned(
+    draft: &mut Draft<'_>,
+    event: &Event,
+    redemption: &Redemption,
+    points: Points,
+    about: About,
+) -> Result<Vec<Entry>, PointsOverflow> {
+    let lots = lots_to_return(redemption, points);
+    let by = Origin::Redemption(redemption.reward.clone());
+    let is_over = |lot: &&Lot| lot.expires.is_some_and(|expires| expires <= event.as_of);
+    let over: Vec<Lot> = lots.iter().filter(is_over).copied().collect();
+    let mut entries = vec![Entry {
+        counts: redemption.counts.clone(),
+        day: draft.day_of(redemption.at),
+        more: Some(Box::new(More { lots, about: about.clone() })),
+        ..draft.entry_of(EntryKind::Returned, &by, points)
+    }];
+    if !over.is_empty() {
+        let sum = over.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+        let about = About { whole: false, ..about };
+        entries.push(Entry {
+            more: Some(Box::new(More { lots: over, about })),
+            ..draft.entry_of(EntryKind::Expired, &by, Points::ZERO.minus(sum)?)
+        });
+    }
+    Ok(entries)
+}
+
 /// The next so many points of a redemption's lots, behind those that came back before.
-pub(super) fn lots_to_return(redemption: &Redemption, points: Points) -> Vec<Lot> {
+fn lots_to_return(redemption: &Redemption, points: Points) -> Vec<Lot> {
     let (mut skip, mut open) = (redemption.returned.0, points.0);
     let mut lots = Vec::new();
     for lot in &redemption.lots {

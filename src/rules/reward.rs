@@ -28,6 +28,10 @@ impl Draft<'_> {
         }
         self.pay(by, &rule.limits, paid.points, cut, paid.of, None)?;
         let has_points = cut.paid > Points::ZERO;
+        if has_points {
+            let hold = rule.lifetime.hold;
+            self.longest_hold = Some(self.longest_hold.map_or(hold, |longest| longest.longer(hold)));
+        }
         let Some(reward) = &rule.give else { return Ok(has_points) };
         let stock = stock_of(&reward.id);
         if programme.budget(&stock).is_some() {

@@ -200,7 +200,7 @@ fn a_rolling_measure_forgets_what_is_older_but_a_tier_is_kept() {
     run(&programme, &mut account, &order(&programme, "b", "2026-01-10T10:00:00Z", "60"));
     // 450 of January 2025 is no longer among the twelve months: 66 are not gold, and silver stays.
     assert_eq!(account.tier.as_ref().unwrap().id.as_str(), "silver");
-    assert_eq!(tier::measure(programme.tiers.as_ref().unwrap(), &account).0, 66);
+    assert_eq!(tier::measure(&programme, programme.tiers.as_ref().unwrap(), &account, account.newest).0, 66);
     assert_eq!(account.earned.total.0, 516);
 }
 

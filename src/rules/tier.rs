@@ -17,11 +17,12 @@ pub fn current(tiers: &Tiers, account: &Account) -> usize {
     held.and_then(|tier| tiers.levels.iter().position(|level| level.id == tier.id)).unwrap_or(0)
 }
 
-/// What counts toward levels as of the account's latest event; money in whole units.
-pub fn measure(tiers: &Tiers, account: &Account) -> Points {
-    let earned = account.earned.months.last().map(|(month, _)| *month);
-    let active = account.activity.months.last().map(|month| month.0);
-    measure_in(tiers, account, earned.max(active).unwrap_or_default())
+/// What counts toward levels as of the account's latest event, or of a later moment; money in whole units. What was
+/// earned so long ago that it counts no more does not bring a level back that a review took.
+pub fn measure(programme: &Programme, tiers: &Tiers, account: &Account, at: i64) -> Points {
+    let latest = Timestamp::from_second(account.newest.max(at)).unwrap_or_default();
+    let day = programme.zone.to_datetime(latest).date();
+    measure_in(tiers, account, period_index(Period::Month, day))
 }
 
 /// What counts toward levels in a month (year × 12 + month − 1); money in whole units.
@@ -78,7 +79,7 @@ pub(super) fn due(programme: &Programme, account: &Account, at: i64) -> Option<T
     if account.tier.as_ref().is_some_and(|held| at < held.since && !is_known(&held.id)) {
         return None;
     }
-    let measure = measure(tiers, account);
+    let measure = measure(programme, tiers, account, at);
     let current = current(tiers, account);
     let reached = reached(tiers, measure)?;
     if reached <= current {
@@ -102,7 +103,7 @@ pub(super) fn taken_over(
     let tiers = programme.tiers.as_ref()?;
     let theirs = tiers.levels.iter().position(|level| level.id == other.id)?;
     let current = current(tiers, account);
-    let measure = measure(tiers, account);
+    let measure = measure(programme, tiers, account, at);
     (theirs > current)
         .then(|| change(programme, tiers, (current, theirs), measure, at, TierWhy::Reached))
         .flatten()
@@ -122,16 +123,22 @@ pub(super) fn revoked(
     let held = account.tier.as_ref().filter(|held| held.since >= order_at)?;
     let current = current(tiers, account);
     let level = tiers.levels.get(current).filter(|level| level.id == held.id)?;
-    let measure = measure(tiers, account);
+    let measure = measure(programme, tiers, account, at);
     if !(measure < level.from && level.from <= measured_before) {
         return None;
     }
-    let before =
-        held.before.as_ref().and_then(|before| tiers.levels.iter().position(|level| level.id == *before));
-    let back_to = reached(tiers, measure).max(before).unwrap_or(0);
-    (back_to < current)
-        .then(|| change(programme, tiers, (current, back_to), measure, at, TierWhy::Refunded))
-        .flatten()
+    // What was held before the order does not rest on it.
+    let place = |held: &Tier| tiers.levels.iter().position(|level| level.id == held.id);
+    let earlier = held.held_before().filter(|before| before.since < order_at).filter_map(place).max();
+    let back_to = reached(tiers, measure).max(earlier).unwrap_or(0);
+    if back_to >= current {
+        return None;
+    }
+    let back = change(programme, tiers, (current, back_to), measure, at, TierWhy::Refunded)?;
+    // The level is kept for as long as it would have been: a refund puts no review off.
+    let known = held.held_before().find(|before| before.id == back.to).and_then(|before| before.until);
+    let until = known.filter(|until| *until > at).or(held.until);
+    Some(TierChange { until: until.filter(|_| back_to > 0), rested_on: Some(order_at), ..back })
 }
 
 fn change(
@@ -153,6 +160,7 @@ fn change(
         why,
         until,
         at,
+        rested_on: None,
     })
 }
 
@@ -171,12 +179,13 @@ pub struct ReviewAt {
     pub at: i64,
 }
 
-/// When the member's level is looked at next; never for the first level, or where the programme has no review.
+/// When the member's level is looked at next; never for the first level, of a closed account, or where the programme has
+/// no review.
 pub fn review(programme: &Programme, account: &Account) -> Option<ReviewAt> {
     let tiers = programme.tiers.as_ref()?;
     let review = tiers.review?;
     let held = account.tier.as_ref()?;
-    if current(tiers, account) == 0 {
+    if current(tiers, account) == 0 || account.closed.is_some() {
         return None;
     }
     let zone = &programme.zone;

@@ -1,10 +1,12 @@
 //! Points that come or go by somebody's word: adjustments, transfers, merged, closed and erased accounts. Between two
 //! members they travel on the internal topic, out of the one account and into the other, each exactly once.
 
+use std::collections::BTreeMap;
+
 use super::purse::Purse;
-use super::{Decided, Draft, tier};
-use crate::account::{Account, Closed, Lot};
-use crate::entry::{About, Absorbed, Act, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
+use super::{Decided, Draft, Outside, Refusal, redeem, refund, tier};
+use crate::account::{Account, Activity, Closed, Earned, Lot, Retention};
+use crate::entry::{About, Absorbed, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
 use crate::event::Event;
 use crate::event::deed::{Adjustment, Deed, Transfer};
 use crate::event::internal::{Internal, Received};
@@ -98,6 +100,7 @@ pub(super) fn receive(
     account: &Account,
     event: &Event,
     received: &Received,
+    retention: &Retention,
 ) -> Result<Decided, PointsOverflow> {
     let mut decided = Decided::default();
     if let Some(message) = pass_on(account, received) {
@@ -124,9 +127,15 @@ pub(super) fn receive(
     }
     if let Some(absorbed) = &received.absorbed {
         let note = Note::Absorbed(absorbed.clone());
-        decided.noted.push(Noted { note, index: 0, at: draft.at, day: draft.day });
-        decided.tier =
-            absorbed.tier.as_ref().and_then(|theirs| tier::taken_over(programme, account, theirs, draft.at));
+        let noted = Noted { note, index: 0, at: draft.at, day: draft.day };
+        // What both have earned together is what the level is measured by from now on.
+        let mut together = account.clone();
+        together.evolve(&Change::Noted(noted.clone()), retention)?;
+        decided.noted.push(noted);
+        decided.tier = absorbed
+            .tier
+            .as_ref()
+            .and_then(|theirs| tier::taken_over(programme, &together, theirs, draft.at));
     }
     Ok(decided)
 }
@@ -156,21 +165,9 @@ pub(super) fn merge(
     into: &MemberId,
 ) -> Result<Decided, PointsOverflow> {
     let mut draft = Draft::new(programme, event);
-    let by = Origin::Act(Act::Merge);
-    let about = About { counterparty: Some(into.clone()), ..About::default() };
     let mut decided = Decided::default();
-    let lots = Purse::of(account).empty();
-    let points = lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
-    let owed = Points(account.available.0.saturating_neg().max(0));
-    if points > Points::ZERO {
-        let more = Some(Box::new(More { lots: lots.clone(), about: about.clone() }));
-        let entry = draft.entry_of(EntryKind::Transferred, &by, Points::ZERO.minus(points)?);
-        decided.entries.push(Entry { more, ..entry });
-    }
-    if owed > Points::ZERO {
-        let more = Some(Box::new(More { lots: vec![Lot::open(owed, None)], about }));
-        decided.entries.push(Entry { more, ..draft.entry_of(EntryKind::Transferred, &by, owed) });
-    }
+    let (entries, lots, owed) = empty_into(&mut draft, account, into)?;
+    decided.entries = entries;
     let note = Note::Closed(Closed::Into(into.clone()));
     decided.noted.push(Noted { note, index: 0, at: draft.at, day: draft.day });
     let absorbed = Absorbed {
@@ -178,6 +175,103 @@ pub(super) fn merge(
         activity: account.activity.clone(),
         used: account.used.clone(),
         tier: account.tier.clone(),
+    };
+    let received = Received {
+        from: event.member.clone(),
+        transfer_id: None,
+        bounced: false,
+        lots,
+        owed,
+        hops: 0,
+        absorbed: Some(Box::new(absorbed)),
+    };
+    decided.messages.push(Message::Received { to: into.clone(), received: Box::new(received) });
+    Ok(decided)
+}
+
+/// Everything that is in an account, or that it lacks to zero, goes to another.
+fn empty_into(
+    draft: &mut Draft<'_>,
+    account: &Account,
+    into: &MemberId,
+) -> Result<(Vec<Entry>, Vec<Lot>, Points), PointsOverflow> {
+    let by = Origin::Act(Act::Merge);
+    let about = About { counterparty: Some(into.clone()), ..About::default() };
+    let mut entries = Vec::new();
+    let lots = Purse::of(account).empty();
+    let points = lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+    let owed = Points(account.available.0.saturating_neg().max(0));
+    if points > Points::ZERO {
+        let more = Some(Box::new(More { lots: lots.clone(), about: about.clone() }));
+        let entry = draft.entry_of(EntryKind::Transferred, &by, Points::ZERO.minus(points)?);
+        entries.push(Entry { more, ..entry });
+    }
+    if owed > Points::ZERO {
+        let more = Some(Box::new(More { lots: vec![Lot::open(owed, None)], about }));
+        entries.push(Entry { more, ..draft.entry_of(EntryKind::Transferred, &by, owed) });
+    }
+    Ok((entries, lots, owed))
+}
+
+/// Decides a refund of an order, or the cancellation of a redemption, of an account that was merged into another since: by
+/// what was recorded here. Nothing where nothing was.
+pub(super) fn after_merge(
+    programme: &Programme,
+    account: &Account,
+    event: &Event,
+    retention: &Retention,
+    outside: &Outside<'_>,
+) -> Result<Option<Decided>, Refusal> {
+    if !matches!(account.closed, Some(Closed::Into(_))) {
+        return Ok(None);
+    }
+    let decided = match event.deed.as_deref() {
+        Some(Deed::Refund(refund)) => {
+            refund::decide(programme, account, event, refund, None, retention, outside)?
+        }
+        Some(Deed::Cancel { redemption }) => redeem::cancel(programme, event, redemption, outside)?,
+        _ => return Ok(None),
+    };
+    if decided.records.is_empty() {
+        return Ok(None);
+    }
+    follow(programme, account, event, retention, decided).map(Some)
+}
+
+/// What is decided of an account that was merged into another comes to that one: points that come back, what is owed, and
+/// what counts no more.
+pub(super) fn follow(
+    programme: &Programme,
+    account: &Account,
+    event: &Event,
+    retention: &Retention,
+    mut decided: Decided,
+) -> Result<Decided, Refusal> {
+    let Some(Closed::Into(into)) = &account.closed else { return Ok(decided) };
+    // The level of an account that is closed is nobody's.
+    decided.reverses = None;
+    let mut after = account.clone();
+    for entry in &decided.entries {
+        after.evolve(&Change::Entry(entry.clone()), retention)?;
+    }
+    let (entries, lots, owed) = empty_into(&mut Draft::new(programme, event), &after, into)?;
+    let total = after.earned.total.minus(account.earned.total)?;
+    if entries.is_empty() && total == Points::ZERO {
+        return Ok(decided);
+    }
+    decided.entries.extend(entries);
+    let before = |month: i32| account.earned.months.iter().find(|(other, _)| *other == month);
+    let months = after.earned.months.iter().map(|(month, points)| {
+        let before = before(*month).map_or(Points::ZERO, |(_, points)| *points);
+        points.minus(before).map(|more| (*month, more))
+    });
+    let mut months: Vec<(i32, Points)> = months.collect::<Result<_, _>>()?;
+    months.retain(|(_, points)| *points != Points::ZERO);
+    let absorbed = Absorbed {
+        earned: Earned { total, months },
+        activity: Activity::default(),
+        used: BTreeMap::new(),
+        tier: None,
     };
     let received = Received {
         from: event.member.clone(),
@@ -237,10 +331,20 @@ pub(super) fn refuse_closed(programme: &Programme, event: &Event) -> Option<Deci
             order_id: Some(refund.order.clone()),
             ..About::default()
         },
+        (Some(Deed::Cancel { redemption }), _) => {
+            About { redemption_id: Some(redemption.clone()), ..About::default() }
+        }
+        (Some(Deed::Adjust(adjustment)), _) => {
+            About { adjustment_id: Some(adjustment.adjustment.clone()), ..About::default() }
+        }
+        (Some(Deed::Transfer(transfer)), _) => {
+            About { transfer_id: Some(transfer.transfer.clone()), ..About::default() }
+        }
         _ => About::default(),
     };
     let mut draft = Draft::new(programme, event);
     let entry = draft.declined_of(&Origin::Act(Act::Closing), Points::ZERO, Why::AccountClosed);
-    let entry = Entry { more: Some(Box::new(More { about, ..More::default() })), ..entry };
+    let more = (about != About::default()).then(|| Box::new(More { about, ..More::default() }));
+    let entry = Entry { more, ..entry };
     Some(Decided { entries: vec![entry], ..Decided::default() })
 }

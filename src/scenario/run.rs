@@ -55,6 +55,8 @@ struct World {
     /// What was taken of budgets.
     spent: BTreeMap<CampaignId, Points>,
     latest: Timestamp,
+    /// The member of the step, whose changes need no name.
+    of_step: Option<MemberId>,
 }
 
 impl<'p> Runner<'p> {
@@ -87,6 +89,7 @@ impl<'p> Runner<'p> {
     }
 
     fn step(&self, step: &Step, number: usize, time: &Zoned, world: &mut World) -> Came {
+        world.of_step = Some(step.member.clone());
         let occasion = internal::occasion(step.on.as_str());
         if occasion.is_some() || step.on.as_str() == internal::CAME {
             return self.strike(occasion, step, number, time, world);
@@ -107,11 +110,12 @@ impl<'p> Runner<'p> {
         let now = time.timestamp();
         let account = world.accounts.get(member);
         let due = account.map(|account| clock::due(self.versions.at(now), account, now)).unwrap_or_default();
+        let version = account.map_or(0, |account| account.version);
         let payload = due.iter().find_map(|due| match (&due.what, occasion) {
             (What::Celebration(day), Some(occasion)) if day.occasion == occasion => {
                 Some(self.renderer.occasion(member, day, &due.time))
             }
-            (What::Account, None) => Some(self.renderer.came(member, due.at.as_second(), &due.time)),
+            (What::Account, None) => Some(self.renderer.came(member, version, due.at.as_second(), &due.time)),
             (What::Refund(waiting), None) => Some(self.renderer.waited(member, waiting, &due.time)),
             _ => None,
         });
@@ -157,18 +161,16 @@ impl<'p> Runner<'p> {
                 }
                 world.records.extend(outcome.records);
                 world.receipts.keep(event, &outcome.once, number);
-                let mut lines: Vec<Line> = outcome.applied.iter().filter_map(Line::came).collect();
+                let is_of_step = world.of_step.as_ref() == Some(member);
+                let named = |line: Line| if is_of_step { line } else { line.of_member(member) };
+                let mut lines: Vec<Line> = outcome.applied.iter().filter_map(Line::came).map(named).collect();
                 for message in &outcome.messages {
                     if let Message::Unclaimed(_) = message {
                         continue; // upstream hears of it
                     }
                     let record = record(INTERNAL, number, self.renderer.message(event, message));
-                    let addressee = message.addressee(member);
                     if let Came::Counted(more) = self.arrive(&record, &event.kind, number, world) {
-                        let of_other = |line: Line| {
-                            if addressee == member { line } else { line.of_member(addressee) }
-                        };
-                        lines.extend(more.into_iter().map(of_other));
+                        lines.extend(more);
                     }
                 }
                 Came::Counted(lines)

@@ -114,7 +114,11 @@ impl BucketState {
         LoadedBucket {
             accounts,
             receipts: wanted.receipts.iter().map(|key| self.receipt(key).cloned()).collect(),
-            outbox: self.outbox.iter().map(|(key, blob)| (key.clone(), blob.clone())).collect(),
+            outbox: if wanted.outbox {
+                self.outbox.iter().map(|(key, blob)| (key.clone(), blob.clone())).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 

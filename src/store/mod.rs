@@ -79,8 +79,11 @@ pub struct LoadBucket {
     pub bucket: Bucket,
     /// Members whose accounts are wanted.
     pub members: Vec<MemberId>,
-    /// Receipts that are wanted. Where this is not empty, the bucket's outbox is read too.
+    /// Receipts that are wanted.
     pub receipts: Vec<ReceiptKey>,
+    /// Whether the bucket's outbox is wanted, too, as it was at the moment of the receipts; they are not none then. It is
+    /// large, and of use only to who looks for what an earlier run left.
+    pub outbox: bool,
 }
 
 /// What was found in one bucket, in the order asked for.
@@ -90,7 +93,7 @@ pub struct LoadedBucket {
     pub accounts: Vec<Option<Vec<u8>>>,
     /// Each receipt, or nothing.
     pub receipts: Vec<Option<Receipt>>,
-    /// Everything in the bucket's outbox, where receipts were asked for.
+    /// Everything in the bucket's outbox, where it was asked for.
     pub outbox: Vec<(OutboxKey, Vec<u8>)>,
 }
 

@@ -714,3 +714,55 @@ fn missing_topics_are_named_unless_they_may_be_created() {
         );
     }
 }
+
+#[test]
+fn points_are_redeemed_over_http_once_and_declined_where_they_do_not_suffice() {
+    let programme = format!("{PLAIN}redemption: {{rewards: [{{id: mug, kind: goods, points: 100}}]}}\n");
+    let shop = Shop::open("redeem", &programme, 3);
+    let token = "a-token-of-this-test-alone";
+    shop.write("tokens", token);
+    let http = format!("tokens: {{file: tokens}}, redemptions: {{topic: {}, wait: 30s}}", shop.input());
+    shop.write("accrual.yaml", &shop.settings().replace("127.0.0.1:0}", &format!("127.0.0.1:0, {http}}}")));
+    let member = shop.member("ann");
+    shop.produce_keyed(&[(member.clone(), order("o1", &member, "150.00"))]);
+    let worker = shop.start(&[]);
+    worker.wait_until_ready();
+    worker.wait_for_metric("accrual_events_total{result=\"applied\",type=\"order.paid\"} 1");
+
+    let bearer = format!("Bearer {token}");
+    let body = format!(r#"{{"member_id": "{member}", "reward": "mug"}}"#);
+    let redeem = |key: &str| {
+        let (status, body) =
+            worker.post("/v1/redemptions", &[("Authorization", &bearer), ("Idempotency-Key", key)], &body);
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        (status, answer)
+    };
+    assert_eq!(worker.post("/v1/redemptions", &[("Idempotency-Key", "r1")], &body).0, 401);
+    let (status, first) = redeem("r1");
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(
+        (first["status"].as_str(), first["points"].as_i64()),
+        (Some("redeemed"), Some(100)),
+        "{first}"
+    );
+    assert_eq!(redeem("r1"), (200, first.clone()), "the same again is the same redemption");
+    let (status, second) = redeem("r2");
+    assert_eq!((status, second["status"].as_str()), (200, Some("declined")), "{second}");
+    assert_eq!(second["reason"], "insufficient_points", "{second}");
+
+    let get = |path: &str| {
+        let (status, body) = worker.ask("GET", path, &[("Authorization", &bearer)], "");
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    assert_eq!(get(&format!("/v1/redemptions/{member}/r1")), (200, first));
+    assert_eq!(get(&format!("/v1/accounts/{member}")).1["available"], 50);
+    assert_eq!(worker.terminate(), Exit::Code(0));
+    let awards = shop.awards();
+    let points = |kind: &str| -> Vec<i64> {
+        let of_kind = awards.iter().filter(|award| award["type"] == kind);
+        of_kind.filter_map(|award| award["data"]["points"].as_i64()).collect()
+    };
+    assert_eq!(points("points.redeemed"), [-100], "{awards:?}");
+    assert_eq!(points("points.declined"), [0], "{awards:?}");
+    assert!(shop.dead_letters().is_empty());
+}

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accrual::store::memory::MemoryStore;
 use accrual::store::redis::RedisStore;
-use accrual::store::{AccountWrite, LoadBucket, LoadedBucket, OutboxKey, Receipt, Store, StoreSettings};
+use accrual::store::{
+    AccountWrite, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey, Store, StoreSettings,
+};
 use accrual::types::{Bucket, Coordinates, TopicPartition};
 use redis::Value;
 
@@ -156,8 +158,12 @@ pub fn outbox_key(partition: &TopicPartition, first: i64, last: i64) -> OutboxKe
 /// Loads one bucket.
 pub fn load(store: &mut dyn Store, bucket: Bucket, members: &[&str], receipts: &[&str]) -> LoadedBucket {
     let members = members.iter().map(|member| (*member).into()).collect();
-    let receipts = receipts.iter().map(|key| (*key).into()).collect();
-    store.load(&[LoadBucket { bucket, members, receipts }]).unwrap().pop().unwrap()
+    let receipts: Vec<ReceiptKey> = receipts.iter().map(|key| (*key).into()).collect();
+    store
+        .load(&[LoadBucket { bucket, members, outbox: !receipts.is_empty(), receipts }])
+        .unwrap()
+        .pop()
+        .unwrap()
 }
 
 /// What a server holds at a key.

@@ -100,6 +100,7 @@ fn measure(members: usize, receipts: usize) {
     );
 
     let load = |bucket: u16| LoadBucket {
+        outbox: false,
         bucket: Bucket(bucket),
         members: (0..members).map(|member| format!("member-{bucket}-{member:06}").into()).collect(),
         receipts: vec![],

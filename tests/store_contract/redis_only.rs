@@ -126,7 +126,7 @@ fn a_server_that_became_a_replica_is_away_until_there_is_a_primary() {
 }
 
 fn load_result(store: &mut dyn Store) -> Result<(), StoreError> {
-    let wanted = LoadBucket { bucket: BUCKET, members: vec!["ann".into()], receipts: vec![] };
+    let wanted = LoadBucket { bucket: BUCKET, members: vec!["ann".into()], receipts: vec![], outbox: false };
     store.load(&[wanted]).map(|_| ())
 }
 
@@ -402,7 +402,12 @@ fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
     let mut again = commit("cas", 0);
     again[0].accounts = vec![write("ann", 1), write("bob", 1)];
     assert_away(store.commit(&again));
-    let wanted = LoadBucket { bucket: BUCKET, members: vec!["ann".into()], receipts: vec!["e cas 0".into()] };
+    let wanted = LoadBucket {
+        bucket: BUCKET,
+        members: vec!["ann".into()],
+        receipts: vec!["e cas 0".into()],
+        outbox: true,
+    };
     assert_away(store.load(std::slice::from_ref(&wanted)));
     assert_eq!(
         store.load(&[LoadBucket { bucket: Bucket(4), ..wanted.clone() }]).unwrap().len(),

@@ -151,6 +151,7 @@ pub fn buckets_are_committed_each_by_itself(ground: &Ground) {
     let wanted: Vec<LoadBucket> = (0u16..)
         .zip(&members)
         .map(|(number, member)| LoadBucket {
+            outbox: false,
             bucket: Bucket(number),
             members: vec![member.as_str().into()],
             // Some with receipts and some without: they are read in different ways.
@@ -422,6 +423,7 @@ pub fn five_thousand_members_are_committed_and_loaded_in_one_call(ground: &Groun
     assert_eq!(commit_one(&mut *store, &full), Committed::Written);
 
     let wanted = LoadBucket {
+        outbox: false,
         bucket: BUCKET,
         members: members.iter().map(|member| member.as_str().into()).collect(),
         receipts: keys.clone(),
@@ -554,7 +556,7 @@ pub fn nothing_asked_is_nothing_answered(ground: &Ground) {
     let mut store = ground.open();
     assert!(store.load(&[]).unwrap().is_empty());
     assert!(store.commit(&[]).unwrap().is_empty());
-    let empty = || LoadBucket { bucket: BUCKET, members: vec![], receipts: vec![] };
+    let empty = || LoadBucket { bucket: BUCKET, members: vec![], receipts: vec![], outbox: false };
     let ann = ground.name("ann");
     assert_eq!(
         commit_one(&mut *store, &CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) }),

@@ -50,10 +50,10 @@ impl Model {
                 .map(|m| account(m.as_str()).map(|(_, json)| json.clone()))
                 .collect(),
             receipts: wanted.receipts.iter().map(|key| self.receipt(wanted.bucket, key)).collect(),
-            outbox: if wanted.receipts.is_empty() {
-                vec![]
-            } else {
+            outbox: if wanted.outbox {
                 outbox.into_iter().map(|(_, key, blob)| (key.clone(), blob.clone())).collect()
+            } else {
+                vec![]
             },
         }
     }
@@ -141,13 +141,13 @@ fn entry() -> impl Strategy<Value = OutboxKey> {
 }
 
 fn load_bucket() -> impl Strategy<Value = LoadBucket> {
-    (bucket(), prop::collection::vec(member(), 0..4), prop::collection::vec(key(), 0..3)).prop_map(
-        |(bucket, members, receipts)| LoadBucket {
+    (bucket(), prop::collection::vec(member(), 0..4), prop::collection::vec(key(), 0..3), any::<bool>())
+        .prop_map(|(bucket, members, receipts, outbox)| LoadBucket {
+            outbox: outbox && !receipts.is_empty(),
             bucket,
             members: members.into_iter().map(Into::into).collect(),
             receipts,
-        },
-    )
+        })
 }
 
 fn commit_bucket() -> impl Strategy<Value = CommitBucket> {

@@ -238,7 +238,7 @@ impl Health {
         lock(&self.last).clone()
     }
 
-    fn report(&self, client: &str, error: &KafkaError, reason: &str) {
+    pub(super) fn report(&self, client: &str, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else {
             return;
         };
@@ -274,7 +274,7 @@ impl Health {
         }
     }
 
-    fn log(&self, client: &str, level: RDKafkaLogLevel, fac: &str, message: &str) {
+    pub(super) fn log(&self, client: &str, level: RDKafkaLogLevel, fac: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert

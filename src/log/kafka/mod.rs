@@ -27,6 +27,7 @@ mod mock;
 mod offsets;
 mod producer;
 mod records;
+mod sender;
 mod settings;
 mod stats;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 pub use admin::{Check, Created, TopicProblem, TopicProblems, WantedTopic, check, ensure_topics};
 pub use archive::KafkaArchive;
 pub use mock::MockBroker;
+pub use sender::KafkaSender;
 pub use settings::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, PropertyProblem, property_problem};
 
 use self::consumer::Reader;

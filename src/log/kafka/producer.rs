@@ -408,7 +408,8 @@ fn lost() -> LogError {
     LogError::ProducerLost("it was not initialised".into())
 }
 
-fn headers(record: &OutRecord) -> Option<OwnedHeaders> {
+/// The record's headers, as rdkafka has them.
+pub(super) fn headers(record: &OutRecord) -> Option<OwnedHeaders> {
     if record.headers.is_empty() {
         return None;
     }

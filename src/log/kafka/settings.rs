@@ -303,6 +303,23 @@ impl KafkaSettings {
         Ok(config)
     }
 
+    /// For single records that somebody waits for, each acknowledged by itself.
+    pub(super) fn sender(&self) -> Result<ClientConfig, LogError> {
+        let mut config = self.client(PRODUCER_DEFAULTS, CONSUMER_ONLY)?;
+        for alias in ["queue.buffering.max.ms", "delivery.timeout.ms"] {
+            config.remove(alias);
+        }
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("delivery.report.only.error", "false")
+            // Who waits gives up after seconds; what was not acknowledged by then is not sent later.
+            .set("linger.ms", "1")
+            .set("message.timeout.ms", "5000")
+            .set("queue.buffering.max.messages", "10000");
+        Ok(config)
+    }
+
     /// For metadata and administration: belongs to no group and no transaction.
     pub(super) fn plain(&self) -> Result<ClientConfig, LogError> {
         let mut both = CONSUMER_ONLY.to_vec();

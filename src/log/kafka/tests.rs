@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
 
 use super::*;
-use crate::log::{Header, Record};
+use crate::log::{Header, Record, Sender as _};
 
 const IN: &str = "in";
 const OUT: &str = "out";
@@ -290,4 +290,25 @@ fn opening_without_a_broker_can_be_repeated() {
     settings.properties.insert("bootstrap.servers".into(), "127.0.0.1:1".into());
     let away = KafkaLog::open(&settings).err();
     assert!(matches!(away, Some(LogError::Retriable(_))), "{away:?}");
+}
+
+#[tokio::test]
+async fn a_single_record_is_sent_and_what_does_not_arrive_is_told() {
+    let broker = broker();
+    let sender = KafkaSender::new(&settings(&broker)).unwrap();
+    let sent = records(OUT, 1).remove(0);
+    sender.send(&sent).await.unwrap();
+    let mut log = KafkaLog::open(&KafkaSettings { topics: vec![OUT.into()], ..settings(&broker) }).unwrap();
+    let read = read(&mut log, 1).remove(0);
+    assert_eq!(
+        (read.key, read.payload, read.headers),
+        (sent.key.clone(), sent.payload.clone(), sent.headers.clone())
+    );
+
+    let refused = Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    broker.cluster().request_errors(Request::Produce, &[refused]);
+    let error = sender.send(&sent).await.unwrap_err();
+    assert!(matches!(error, LogError::Broken(_)), "{error}");
+    // Whatever that did to the producer, the next one is sent.
+    sender.send(&sent).await.unwrap();
 }

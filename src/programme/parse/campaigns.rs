@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 
 use super::ids::{self, Ids};
 use super::limits::points;
+use super::rules::refuse_types;
 use super::{bounded, conditions, limits};
 use crate::programme::Each;
 use crate::programme::campaign::{Campaign, Days, During, Pays};
@@ -37,6 +38,9 @@ fn campaign(value: &Value<'_>, ids: &mut Ids, zone: &TimeZone) -> Option<Campaig
         .map(&["id", "on", "during", "when", "audience", "multiply", "add", "group", "limit", "budget"])?;
     let id = ids.read(&map);
     let on = ids::event_type(&map);
+    if let Some((on, value)) = on.as_ref().zip(map.get("on")) {
+        refuse_types(on, &value);
+    }
     let scope = on.as_ref().map(|on| Scope { on, each: Each::Event });
     let condition =
         |key: &str| conditions::optional(map.get(key).as_ref(), scope.as_ref(), conditions::condition);

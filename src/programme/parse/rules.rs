@@ -110,10 +110,14 @@ fn once_an_event(map: &Map<'_>, each: Option<Each>, limits_are_right: bool) {
     }
 }
 
-fn refuse_types(on: &EventType, value: &Value<'_>) {
+/// Types of events that move points, or that accrual alone sends: nothing pays for them.
+pub(super) fn refuse_types(on: &EventType, value: &Value<'_>) {
     let name = on.as_str();
     if MOVES_POINTS.contains(&name) || name == "order.refunded" || name.starts_with("redemption.") {
-        value.report(format!("nothing is earned by {}; a rule is for what a member does", shown(name)));
+        value.report(format!(
+            "nothing is earned by {}; rules and campaigns are for what a member does",
+            shown(name)
+        ));
     } else if internal::is_reserved(name) && internal::occasion(name).is_none() {
         value.report(format!(
             "{name} is accrual's own; a rule with `to: referrer`, for instance, is on member.registered"

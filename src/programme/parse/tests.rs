@@ -390,15 +390,15 @@ fn a_rule_that_cannot_be_is_refused_with_what_would_be_right() {
         ("id: a, on: order.paid, when: [x], earn: {points: 1}", "4:39 `when` must be text, not a list"),
         (
             "id: a, on: order.refunded, earn: {points: 1}",
-            "4:21 nothing is earned by `order.refunded`; a rule is for what a member does",
+            "4:21 nothing is earned by `order.refunded`; rules and campaigns are for what a member does",
         ),
         (
             "id: a, on: redemption.lapsed, earn: {points: 1}",
-            "4:21 nothing is earned by `redemption.lapsed`; a rule is for what a member does",
+            "4:21 nothing is earned by `redemption.lapsed`; rules and campaigns are for what a member does",
         ),
         (
             "id: a, on: points.adjusted, earn: {points: 1}",
-            "4:21 nothing is earned by `points.adjusted`; a rule is for what a member does",
+            "4:21 nothing is earned by `points.adjusted`; rules and campaigns are for what a member does",
         ),
         ("id: a, on: x, earn: {points: 1}, limit: {times: 1}", "4:50 `per` is missing in `limit`"),
         (

@@ -311,7 +311,8 @@ impl Store for RedisStore {
     ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
         if let Some(bucket) = buckets.first() {
             // Learns which generation is the current one.
-            let any = LoadBucket { bucket: *bucket, members: Vec::new(), receipts: vec!["".into()] };
+            let any =
+                LoadBucket { bucket: *bucket, members: Vec::new(), receipts: vec!["".into()], outbox: false };
             self.load(&[any])?;
         }
         let mut found = BTreeMap::new();

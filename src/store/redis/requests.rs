@@ -170,7 +170,7 @@ impl Scripts {
         for member in &wanted.members {
             cmd.arg(keys.account(member.as_str()));
         }
-        cmd.arg(claim.window).arg(claim.generation);
+        cmd.arg(claim.window).arg(claim.generation).arg(u8::from(wanted.outbox));
         for key in &wanted.receipts {
             cmd.arg(&**key);
         }
