@@ -60,6 +60,7 @@ hold! {
     rules::receipts_survive_one_generation_and_vanish_after_two,
     rules::a_business_keys_receipt_outlives_those_of_events_and_carries_its_record,
     rules::a_record_is_written_with_the_account_that_it_belongs_to_or_not_at_all,
+    rules::an_account_that_stays_as_it_is_refuses_where_it_has_another_version,
     rules::what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses,
     rules::published_outbox_entries_go_even_on_refusal,
     rules::a_commit_repeated_after_a_lost_reply_is_refused_and_its_receipts_and_outbox_are_found,

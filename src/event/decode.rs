@@ -42,12 +42,11 @@ pub const LONGEST_SEGMENT: usize = 64;
 pub const LONGEST_ATTRIBUTES: usize = 2_048;
 
 /// The types whose events have a business key behind their id: an order's, a refund's, a review's.
-pub(crate) const WITH_BUSINESS_KEY: [&str; 7] = [
+pub(crate) const WITH_BUSINESS_KEY: [&str; 6] = [
     "order.paid",
     "order.refunded",
     "review.posted",
     "redemption.requested",
-    "redemption.cancelled",
     "points.adjusted",
     "points.transferred",
 ];
@@ -180,9 +179,9 @@ impl Decoder {
                 let told: Cancelled<'_> = parse(data)?;
                 let member = member(told.member_id)?;
                 let redemption: Box<str> = id_of("data.redemption_id", told.redemption_id)?.into();
-                let business_key = Some(business_key(kind.as_str(), &member, &redemption));
+                // Without a business key: one that comes before its redemption is declined, and must be heard again after it.
                 let deed = Some(Box::new(Deed::Cancel { redemption }));
-                Ok(Facts { deed, business_key, ..Facts::of(member) })
+                Ok(Facts { deed, ..Facts::of(member) })
             }
             "points.adjusted" => adjustment(data),
             "points.transferred" => transfer(data),

@@ -280,6 +280,13 @@ impl BucketWork {
             {
                 due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
             }
+            if let (Some(account), Some(_)) = (&held.account, &held.programme)
+                && account.version == held.stored
+            {
+                // That nothing changes was decided on this version, and may be wrong for another.
+                let (expected, json) = (held.stored, Vec::new());
+                accounts.push(AccountWrite { member: member.clone(), expected, json });
+            }
             let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
             let json = account.to_json();
             if account.version == held.stored {

@@ -161,7 +161,7 @@ impl BucketState {
             *self.returned.entry(returned.campaign.clone()).or_default() += returned.points.0;
         }
         wanted.due.iter().for_each(|due| self.set_due(due));
-        for write in &wanted.accounts {
+        for write in wanted.accounts.iter().filter(|write| !write.json.is_empty()) {
             self.accounts.insert(write.member.clone(), write.json.clone());
         }
         for (key, receipt) in &wanted.receipts {

@@ -124,14 +124,14 @@ impl OutboxKey {
     }
 }
 
-/// An account to write.
+/// An account to write, or one that was decided on and did not change: what was decided rests on its version all the same.
 #[derive(Clone, Debug)]
 pub struct AccountWrite {
     /// Whose it is.
     pub member: MemberId,
     /// The version that was read and decided on; 0 for a member without an account.
     pub expected: u64,
-    /// The account as JSON that starts with `{"v":<version>,`.
+    /// The account as JSON that starts with `{"v":<version>,`; empty where it stays as it is.
     pub json: Vec<u8>,
 }
 

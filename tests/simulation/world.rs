@@ -209,7 +209,8 @@ impl World {
         Self {
             broker,
             store: MemoryStore::at(
-                StoreSettings { buckets, dedupe_window: WINDOW, refunds_window: WINDOW },
+                // A refund comes in time, however long a seed lets its lanes stand still.
+                StoreSettings { buckets, dedupe_window: WINDOW, refunds_window: WINDOW * 400 },
                 BEGINS,
             ),
             sent,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use accrual::store::{
-    CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey,
-    Store, business_key, event_key, once_key,
+    AccountWrite, CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, Receipt,
+    ReceiptKey, Store, business_key, event_key, once_key,
 };
 use accrual::types::{Bucket, EventId, MemberId, TopicPartition};
 
@@ -292,6 +292,32 @@ pub fn a_record_is_written_with_the_account_that_it_belongs_to_or_not_at_all(gro
     assert_eq!(record(&mut *store).as_deref(), Some("first"));
     assert_eq!(commit_one(&mut *store, &of(1, "second")), Committed::Written);
     assert_eq!(record(&mut *store).as_deref(), Some("second"));
+}
+
+pub fn an_account_that_stays_as_it_is_refuses_where_it_has_another_version(ground: &Ground) {
+    let mut store = ground.open();
+    let (ann, bob) = (ground.name("ann"), ground.name("bob"));
+    let partition = ground.partition("orders");
+    let unchanged = |member: &str, expected| AccountWrite { json: Vec::new(), ..write(member, expected) };
+    assert_eq!(
+        commit_one(&mut *store, &CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) }),
+        Committed::Written
+    );
+    let event = |number: u8| format!("e shop {}-{number}", ground.name("4711"));
+    for (number, ann_has, bob_has, outcome) in
+        [(1, 0, 0, Committed::Refused), (2, 1, 1, Committed::Refused), (3, 1, 0, Committed::Written)]
+    {
+        let event = event(number);
+        let wanted = CommitBucket {
+            accounts: vec![unchanged(&ann, ann_has), unchanged(&bob, bob_has)],
+            receipts: vec![(event.as_str().into(), receipt(&partition, 1))],
+            ..commit(BUCKET)
+        };
+        assert_eq!(commit_one(&mut *store, &wanted), outcome, "{number}");
+        let found = load(&mut *store, BUCKET, &[&ann, &bob], &[&event]);
+        assert_eq!(found.accounts, [Some(account(&ann, 1)), None]);
+        assert_eq!(found.receipts[0].is_some(), outcome == Committed::Written, "{number}");
+    }
 }
 
 pub fn what_is_paid_once_ever_is_remembered_beyond_every_window_and_refuses(ground: &Ground) {

@@ -17,7 +17,7 @@
 --       records     the same of business keys whose receipts may exist, and are written all the same
 --       outbox      each field with its value
 --       accounts    for each of KEYS: the first bytes of the version expected ('' for no account)
---                   and the new account
+--                   and the new account ('' where it stays as it is)
 --
 -- Returns 1 if it is written, 0 if it is refused, 2 if it is refused only because a lease is past its
 -- deadline, {'generation', g} if g should have been claimed and nothing was done.
@@ -162,11 +162,16 @@ end
 for from = 1, #KEYS - account, CHUNK / 2 do
   local keys_and_accounts, n = {}, 0
   for i = from, math.min(from + CHUNK / 2 - 1, #KEYS - account) do
-    keys_and_accounts[n + 1] = KEYS[account + i]
-    keys_and_accounts[n + 2] = ARGV[accounts + 2 * i - 1]
-    n = n + 2
+    local json = ARGV[accounts + 2 * i - 1]
+    if json ~= '' then
+      keys_and_accounts[n + 1] = KEYS[account + i]
+      keys_and_accounts[n + 2] = json
+      n = n + 2
+    end
   end
-  call('MSET', unpack(keys_and_accounts))
+  if n > 0 then
+    call('MSET', unpack(keys_and_accounts))
+  end
 end
 
 -- Writes fields and values, of which there are `many` in ARGV from `first` and from `values` on.
