@@ -8,13 +8,11 @@ use super::earn::whole_points;
 use super::facts::LazyFacts;
 use super::limit::{self, Cut};
 use super::watch::{Part, Unpaid, Watch};
-use super::{Day, Draw, Unsure};
-use crate::account::{Account, Retention};
+use super::{Case, Draw, Unsure};
 use crate::entry::{Origin, Why};
-use crate::event::Event;
 use crate::programme::Programme;
 use crate::programme::campaign::{Campaign, Pays};
-use crate::types::{CampaignId, Points, PointsOverflow};
+use crate::types::{Points, PointsOverflow};
 
 /// A campaign that is on for the event and its member.
 pub(super) struct On<'p> {
@@ -39,31 +37,27 @@ impl On<'_> {
 }
 
 /// An event whose campaigns are asked for.
-pub(super) struct Asked<'p, 'e> {
-    pub(super) programme: &'p Programme,
-    pub(super) account: &'e Account,
-    pub(super) event: &'e Event,
-    pub(super) day: &'e Day,
+pub(super) struct Asked<'p, 'c> {
+    pub(super) case: &'c Case<'p>,
+    /// What the rules pay for it.
     pub(super) base: Points,
-    pub(super) retention: &'e Retention,
-    /// What is left of a campaign's budget.
-    pub(super) left: &'e dyn Fn(&CampaignId) -> Points,
 }
 
 impl<'p> Asked<'p, '_> {
-    /// The campaigns that pay for the event, in the order of the file; of a group the one that pays most.
-    /// `draws` gets what each that has a budget wanted of it, also where another one of its group pays.
+    /// The campaigns that pay for the event, in the order of the file; of a group the one that pays most. And what each
+    /// that has a budget wanted of it, also where another one of its group pays.
     pub(super) fn paying(
         &self,
         campaigns: &[usize],
         facts: &mut LazyFacts<'_>,
         unsure: &mut Vec<Unsure>,
-        draws: &mut Vec<Draw>,
         watch: &mut impl Watch,
-    ) -> Result<Vec<On<'p>>, PointsOverflow> {
+    ) -> Result<(Vec<On<'p>>, Vec<Draw>), PointsOverflow> {
+        let programme = self.case.programme;
         let mut on: Vec<On<'p>> = Vec::new();
+        let mut draws: Vec<Draw> = Vec::new();
         for &at in campaigns {
-            let Some(campaign) = self.programme.campaigns.get(at) else { continue };
+            let Some(campaign) = programme.campaigns.get(at) else { continue };
             if let Err(why) = self.is_on(campaign, facts) {
                 if let Unpaid::Failed(..) = why {
                     unsure.push(Unsure::Campaign(at));
@@ -71,29 +65,28 @@ impl<'p> Asked<'p, '_> {
                 watch.campaign(at, || why);
                 continue;
             }
-            let points = worth(campaign.pays, self.base, self.programme)?;
+            let points = worth(campaign.pays, self.base, programme)?;
             if points == Points::ZERO {
                 watch.campaign(at, || Unpaid::NoBase);
                 continue;
             }
             let origin = Origin::Campaign(campaign.id.clone());
-            let mut cut =
-                limit::cut(&campaign.limits, &origin, self.account, self.day, points, self.retention);
+            let mut cut = limit::cut(self.case, &campaign.limits, &origin, points);
             draws.extend(self.draw(campaign, &mut cut));
             on.push(On { at, campaign, origin, points, cut });
         }
         let paying = best_of_groups(on, watch);
-        for draw in draws {
+        for draw in &mut draws {
             let pays = paying.iter().find(|on| on.campaign.id == draw.campaign);
             draw.paid = pays.map_or(Points::ZERO, |on| on.cut.paid);
         }
-        Ok(paying)
+        Ok((paying, draws))
     }
 
     /// Cuts what limits left to what is left of the budget, if the campaign has one.
     fn draw(&self, campaign: &Campaign, cut: &mut Cut) -> Option<Draw> {
         campaign.budget?;
-        let (wanted, left) = (cut.paid, (self.left)(&campaign.id));
+        let (wanted, left) = (cut.paid, (self.case.outside.left)(&campaign.id));
         if left < wanted {
             *cut = Cut { paid: left, why: Some(Why::Budget) };
         }
@@ -102,8 +95,9 @@ impl<'p> Asked<'p, '_> {
 
     /// Whether the campaign is on for the event and its member, or why not.
     fn is_on(&self, campaign: &Campaign, facts: &mut LazyFacts<'_>) -> Result<(), Unpaid> {
+        let Case { account, event, day, .. } = *self.case;
         // The cheapest first: most campaigns are not on at all.
-        if !campaign.during.holds(self.event.time, self.day.date, self.account.profile.birthday) {
+        if !campaign.during.holds(event.time, day.date, account.profile.birthday) {
             return Err(Unpaid::During);
         }
         let failed = |part| move |why| Unpaid::Failed(part, why);

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::{Draft, evolve, tier};
+use super::{Day, Draft, evolve, tier};
 use crate::account::{Account, Lot, MOST_LOTS, Retention};
 use crate::entry::{Act, Applied, Change, Entry, EntryKind, More, Origin};
 use crate::event::Event;
@@ -85,6 +85,7 @@ pub(super) fn settle(
     programme: &Programme,
     account: &mut Account,
     event: &Event,
+    day: Day,
     retention: &Retention,
 ) -> Result<Vec<Applied>, PointsOverflow> {
     let mut applied = Vec::new();
@@ -92,7 +93,7 @@ pub(super) fn settle(
     while let Some((moment, what)) =
         next_thing(programme, account).filter(|(moment, _)| *moment <= event.as_of)
     {
-        let draft = draft.get_or_insert_with(|| Draft::new(programme, event));
+        let draft = draft.get_or_insert_with(|| Draft::of(programme, event, day));
         let Some(change) = change(programme, account, draft, moment, what)? else { break };
         applied.push(evolve(account, change, retention)?);
         if applied.len() >= MOST {

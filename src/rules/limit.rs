@@ -1,7 +1,6 @@
 //! Limits: what goes over is cut, and the cut says why.
 
-use super::Day;
-use crate::account::{Account, Retention};
+use super::Case;
 use crate::entry::{Origin, Why};
 use crate::programme::{Limit, Most, Period};
 use crate::types::Points;
@@ -24,14 +23,8 @@ impl Cut {
 }
 
 /// Cuts `points` to what every limit of what pays leaves in the periods that hold the event's day.
-pub(super) fn cut(
-    limits: &[Limit],
-    by: &Origin,
-    account: &Account,
-    day: &Day,
-    points: Points,
-    retention: &Retention,
-) -> Cut {
+pub(super) fn cut(case: &Case<'_>, limits: &[Limit], by: &Origin, points: Points) -> Cut {
+    let Case { account, day, retention, .. } = *case;
     let mut cut = Cut { paid: points, why: None };
     if limits.is_empty() {
         return cut;

@@ -33,6 +33,7 @@ use crate::record::{LineRecord, OrderRecord, PaidEntry, order_key, to_json};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
 use crate::yaml::CalendarSpan;
+use facts::LazyFacts;
 use referral::Course;
 pub use watch::{Part, Unpaid, Watch};
 
@@ -72,14 +73,6 @@ pub enum Refusal {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// Reads what is recorded under a key.
-fn read_record<T: DeserializeOwned>(outside: &Outside<'_>, key: &ReceiptKey) -> Result<Option<T>, Refusal> {
-    let Some(json) = (outside.record)(key) else { return Ok(None) };
-    let unreadable =
-        |error: serde_json::Error| Refusal::Unreadable { key: key.clone(), why: error.to_string() };
-    serde_json::from_str(&json).map(Some).map_err(unreadable)
 }
 
 /// What an event wanted of a campaign's budget, and what it took.
@@ -168,8 +161,9 @@ fn apply_unchecked(
     outside: &Outside<'_>,
     watch: &mut impl Watch,
 ) -> Result<Outcome, Refusal> {
-    let mut applied = due::settle(programme, account, event, retention)?;
-    let decided = decide(programme, account, event, retention, outside, watch)?;
+    let day = Day::of(programme, event);
+    let mut applied = due::settle(programme, account, event, day, retention)?;
+    let decided = decide(&Case { programme, account, event, day, retention, outside }, watch)?;
     let Decided { entries, noted, tier, reverses, unsure, once, draws, returns, records, messages } = decided;
     let comes = entries.iter().filter(|entry| entry.points > Points::ZERO);
     account.can_take(comes.map(|entry| entry.points).try_fold(Points::ZERO, Points::plus)?)?;
@@ -195,6 +189,39 @@ fn evolve(account: &mut Account, change: Change, retention: &Retention) -> Resul
     Ok(Applied { change, version: account.version, available: account.available, pending: account.pending })
 }
 
+/// What is to be decided: an event on an account, by a programme.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    programme: &'a Programme,
+    account: &'a Account,
+    event: &'a Event,
+    day: Day,
+    retention: &'a Retention,
+    outside: &'a Outside<'a>,
+}
+
+impl<'a> Case<'a> {
+    /// Reads what is recorded under a key.
+    fn record<T: DeserializeOwned>(&self, key: &ReceiptKey) -> Result<Option<T>, Refusal> {
+        let Some(json) = (self.outside.record)(key) else { return Ok(None) };
+        let unreadable =
+            |error: serde_json::Error| Refusal::Unreadable { key: key.clone(), why: error.to_string() };
+        serde_json::from_str(&json).map(Some).map_err(unreadable)
+    }
+
+    /// All that is wanted of a stock, or nothing where there is less left behind the event's earlier draws.
+    fn draw_whole(&self, of: CampaignId, wanted: Points, earlier: &[Draw]) -> Draw {
+        let taken: i64 = earlier.iter().filter(|draw| draw.campaign == of).map(|draw| draw.paid.0).sum();
+        let left = Points((self.outside.left)(&of).0.saturating_sub(taken));
+        let paid = if left >= wanted { wanted } else { Points::ZERO };
+        Draw { campaign: of, wanted, left, paid }
+    }
+
+    fn facts(&self) -> LazyFacts<'a> {
+        LazyFacts::new(self.programme, self.account, self.event, self.day.date)
+    }
+}
+
 /// What was decided for an event, before the account evolves.
 #[derive(Default)]
 struct Decided {
@@ -213,35 +240,23 @@ struct Decided {
     messages: Vec<Message>,
 }
 
-fn decide(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    retention: &Retention,
-    outside: &Outside<'_>,
-    watch: &mut impl Watch,
-) -> Result<Decided, Refusal> {
+fn decide(case: &Case<'_>, watch: &mut impl Watch) -> Result<Decided, Refusal> {
+    let Case { account, event, .. } = *case;
     if account.closed.is_some()
-        && let Some(refused) = transfer::refuse_closed(programme, event)
+        && let Some(refused) = transfer::refuse_closed(case)
     {
-        let late = transfer::after_merge(programme, account, event, retention, outside)?;
+        let late = transfer::after_merge(case)?;
         return Ok(late.unwrap_or(refused));
     }
     match event.deed.as_deref() {
-        Some(Deed::Refund(refund)) => {
-            return refund::decide(programme, account, event, refund, None, retention, outside);
-        }
-        Some(Deed::Redeem(request)) => {
-            return redeem::request(programme, account, event, request, retention, outside);
-        }
-        Some(Deed::Cancel { redemption }) => return redeem::cancel(programme, event, redemption, outside),
-        Some(Deed::Adjust(adjustment)) => {
-            return Ok(transfer::adjust(programme, account, event, adjustment)?);
-        }
-        Some(Deed::Transfer(transfer)) => return Ok(transfer::give(programme, account, event, transfer)?),
-        Some(Deed::Merge { into }) => return Ok(transfer::merge(programme, account, event, into)?),
-        Some(Deed::Close) => return Ok(transfer::close(programme, account, event)?),
-        Some(Deed::Erase) => return Ok(transfer::erase(programme, event)),
+        Some(Deed::Refund(refund)) => return refund::decide(case, refund, None),
+        Some(Deed::Redeem(request)) => return redeem::request(case, request),
+        Some(Deed::Cancel { redemption }) => return redeem::cancel(case, redemption),
+        Some(Deed::Adjust(adjustment)) => return Ok(transfer::adjust(case, adjustment)?),
+        Some(Deed::Transfer(transfer)) => return Ok(transfer::give(case, transfer)?),
+        Some(Deed::Merge { into }) => return Ok(transfer::merge(case, into)?),
+        Some(Deed::Close) => return Ok(transfer::close(case)?),
+        Some(Deed::Erase) => return Ok(transfer::erase(case)),
         None => {}
     }
     match event.internal.as_deref() {
@@ -252,47 +267,27 @@ fn decide(
             if is_over {
                 return Ok(Decided::default());
             }
-            let decided = refund::decide(
-                programme,
-                account,
-                event,
-                &waiting.refund,
-                Some(waiting),
-                retention,
-                outside,
-            )?;
-            transfer::follow(programme, account, event, retention, decided)
+            let decided = refund::decide(case, &waiting.refund, Some(waiting))?;
+            transfer::follow(case, decided)
         }
-        Some(Internal::Received(received)) => {
-            Ok(transfer::receive(programme, account, event, received, retention)?)
-        }
-        Some(Internal::Referred(_) | Internal::Celebration(_)) | None => {
-            earned(programme, account, event, retention, outside, watch)
-        }
+        Some(Internal::Received(received)) => Ok(transfer::receive(case, received)?),
+        Some(Internal::Referred(_) | Internal::Celebration(_)) | None => earned(case, watch),
     }
 }
 
 /// The entries that an event makes: the base of each rule with its streak's bonuses, then what the tier and
 /// the campaigns pay more on the base.
-fn earned(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    retention: &Retention,
-    outside: &Outside<'_>,
-    watch: &mut impl Watch,
-) -> Result<Decided, Refusal> {
+fn earned(case: &Case<'_>, watch: &mut impl Watch) -> Result<Decided, Refusal> {
+    let Case { programme, account, event, outside, .. } = *case;
     if clock::is_over(account, event) {
         return Ok(Decided::default());
     }
     let nothing = Paying::default();
     let paying = programme.by_type.get(&event.kind).unwrap_or(&nothing);
-    let day = Day::of(programme, event);
-    let mut draft = Draft::new(programme, event);
-    let mut facts = facts::LazyFacts::new(programme, account, event, day.date);
+    let mut draft = Draft::new(case);
+    let mut facts = case.facts();
     let mut unsure = Vec::new();
     let mut once = Vec::new();
-    let mut draws = Vec::new();
     let mut by_line = Vec::new();
     let mut base = Points::ZERO;
     let (mut refers, mut waits) = (Vec::new(), Vec::new());
@@ -334,7 +329,7 @@ fn earned(
                 continue;
             }
         }
-        let new_day = streak::new_day(rule, account, &day, retention);
+        let new_day = streak::new_day(case, rule);
         let first = draft.entries.len();
         let key = match rule.once_per.as_ref().map(|key| facts.text(key)).transpose() {
             Ok(key) => key,
@@ -350,8 +345,8 @@ fn earned(
         } else if paid.points == Points::ZERO && rule.earn != Earn::Nothing {
             draft.decline_rule(rule, &origin, &paid, Why::BelowOnePoint);
         } else {
-            let cut = limit::cut(&rule.limits, &origin, account, &day, paid.points, retention);
-            let has_paid = draft.pay_rule(programme, rule, &origin, &paid, &cut, outside, &mut draws)?;
+            let cut = limit::cut(case, &rule.limits, &origin, paid.points);
+            let has_paid = draft.pay_rule(case, rule, &origin, &paid, &cut)?;
             base = base.plus(cut.paid)?;
             if cut.paid > Points::ZERO {
                 by_line.push((origin.clone(), paid.by_line));
@@ -369,8 +364,7 @@ fn earned(
             }
         }
     }
-    let beside =
-        pay_beside(&mut draft, programme, account, event, &day, retention, &mut refers, outside, &mut draws)?;
+    let beside = pay_beside(case, &mut draft, &mut refers)?;
     // What is paid on top is held as long as that part of what it is paid on which is held longest.
     let hold = draft.longest_hold.unwrap_or(programme.lifetime.hold);
     draft.live(Lifetime { hold, ..programme.lifetime });
@@ -384,14 +378,16 @@ fn earned(
         draft.entries.push(Entry { factor: Some(level.earn), ..entry });
     }
     if !paying.campaigns.is_empty() {
-        let asked =
-            campaign::Asked { programme, account, event, day: &day, base, retention, left: outside.left };
-        for on in asked.paying(&paying.campaigns, &mut facts, &mut unsure, &mut draws, watch)? {
+        let asked = campaign::Asked { case, base };
+        let (on, draws) = asked.paying(&paying.campaigns, &mut facts, &mut unsure, watch)?;
+        draft.draws.extend(draws);
+        for on in on {
             let (of, factor) = on.basis(base);
             draft.pay(&on.origin, &on.campaign.limits, on.points, &on.cut, of, factor)?;
         }
     }
     let records = order_record(event, &draft.entries, by_line).into_iter().collect();
+    let draws = std::mem::take(&mut draft.draws);
     let (entries, noted) = draft.with_note(note(event, waits));
     let mut messages: Vec<Message> = referral::refer(account, event, refers).into_iter().collect();
     if let Some(order) = &event.order {
@@ -450,18 +446,12 @@ fn order_record(
 
 /// Pays what waited for this event, or what a referrer is told to be paid: none of the event's own pay, which campaigns
 /// multiply.
-#[allow(clippy::too_many_arguments)] // what pays, and what it is cut by
 fn pay_beside(
-    draft: &mut Draft,
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    day: &Day,
-    retention: &Retention,
+    case: &Case<'_>,
+    draft: &mut Draft<'_>,
     refers: &mut Vec<RuleId>,
-    outside: &Outside<'_>,
-    draws: &mut Vec<Draw>,
 ) -> Result<Points, PointsOverflow> {
+    let Case { programme, account, event, .. } = *case;
     let waited = referral::waited(account, event).iter().filter_map(|id| programme.rule(id));
     let (to_refer, to_pay): (Vec<&Rule>, Vec<&Rule>) = waited.partition(|rule| rule.to == Payee::Referrer);
     refers.extend(to_refer.into_iter().map(|rule| rule.id.clone()));
@@ -479,8 +469,8 @@ fn pay_beside(
             draft.decline_rule(rule, &origin, &paid, why);
             continue;
         }
-        let cut = limit::cut(&rule.limits, &origin, account, day, paid.points, retention);
-        draft.pay_rule(programme, rule, &origin, &paid, &cut, outside, draws)?;
+        let cut = limit::cut(case, &rule.limits, &origin, paid.points);
+        draft.pay_rule(case, rule, &origin, &paid, &cut)?;
         beside = beside.plus(cut.paid)?;
     }
     Ok(beside)
@@ -507,6 +497,7 @@ fn note(event: &Event, waits: Vec<RuleId>) -> Option<Note> {
 }
 
 /// The programme's day of an event.
+#[derive(Clone, Copy)]
 struct Day {
     date: Date,
     /// The event's time, in seconds since 1970.
@@ -515,7 +506,11 @@ struct Day {
 
 impl Day {
     fn of(programme: &Programme, event: &Event) -> Self {
-        Self { date: programme.zone.to_datetime(event.time).date(), at: event.time.as_second() }
+        Self::at(programme, event.time)
+    }
+
+    fn at(programme: &Programme, time: Timestamp) -> Self {
+        Self { date: programme.zone.to_datetime(time).date(), at: time.as_second() }
     }
 
     /// Whether the event is so late that what counted in its day is not known any more.
@@ -533,6 +528,8 @@ struct Draft<'p> {
     event: std::sync::Arc<str>,
     index: u32,
     entries: Vec<Entry>,
+    /// What was wanted and taken of budgets and stocks.
+    draws: Vec<Draw>,
     /// How long points live that come now, with their moments where they are known already.
     lifetime: Lifetime,
     moments: Option<Moments>,
@@ -541,24 +538,30 @@ struct Draft<'p> {
 }
 
 impl<'p> Draft<'p> {
-    fn new(programme: &'p Programme, event: &Event) -> Self {
-        Self::at(programme, event.time, event.id.to_string().into())
+    fn new(case: &Case<'p>) -> Self {
+        Self::of(case.programme, case.event, case.day)
+    }
+
+    fn of(programme: &'p Programme, event: &Event, day: Day) -> Self {
+        Self::at(programme, event.time, day, event.id.to_string().into())
     }
 
     /// For what falls due where no event has come.
     fn by_the_clock(programme: &'p Programme, second: i64) -> Self {
-        Self::at(programme, Timestamp::from_second(second).unwrap_or_default(), "clock".into())
+        let time = Timestamp::from_second(second).unwrap_or_default();
+        Self::at(programme, time, Day::at(programme, time), "clock".into())
     }
 
-    fn at(programme: &'p Programme, time: Timestamp, event: std::sync::Arc<str>) -> Self {
+    fn at(programme: &'p Programme, time: Timestamp, day: Day, event: std::sync::Arc<str>) -> Self {
         Self {
             programme,
             time,
-            at: time.as_second(),
-            day: programme.zone.to_datetime(time).date(),
+            at: day.at,
+            day: day.date,
             event,
             index: 0,
             entries: Vec::new(),
+            draws: Vec::new(),
             lifetime: programme.lifetime,
             moments: None,
             longest_hold: None,

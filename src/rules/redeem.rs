@@ -1,25 +1,21 @@
 //! Redemptions: whether a member may have a reward, what it costs them, and what comes of it. Checked and debited in one
 //! step: the answer is an entry.
 
-use jiff::civil::Date;
 use rust_decimal::{Decimal, RoundingStrategy};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::facts::LazyFacts;
 use super::limit::{self, Cut};
 use super::purse::Purse;
 use super::refund::returned;
-use super::{Day, Decided, Draft, Draw, Outside, Refusal, read_record, tier};
-use crate::account::{Account, Retention};
+use super::{Case, Decided, Draft, Draw, Refusal, tier};
 use crate::entry::{About, Drawn, Entry, EntryKind, More, Origin, Why};
-use crate::event::Event;
 use crate::event::deed::Request;
 use crate::event::money::minor_digits;
 use crate::programme::redemption::{Offer, Prize};
 use crate::programme::reward::RewardKind;
 use crate::programme::{Programme, periods};
 use crate::record::{Redemption, SpentRecord, redemption_key, spent_key, to_json};
-use crate::types::{CampaignId, Points, RewardId};
+use crate::types::{Points, RewardId};
 
 /// What a redemption comes to, if it may be.
 struct Price {
@@ -28,26 +24,17 @@ struct Price {
 }
 
 /// Decides `redemption.requested`.
-pub(super) fn request(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    request: &Request,
-    retention: &Retention,
-    outside: &Outside<'_>,
-) -> Result<Decided, Refusal> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn request(case: &Case<'_>, request: &Request) -> Result<Decided, Refusal> {
+    let Case { programme, account, event, .. } = *case;
+    let mut draft = Draft::new(case);
     let offer = programme.redemption.offer(&request.reward);
     let by = Origin::Redemption(RewardId::from(&*request.reward));
     let mut decided = Decided::default();
     let spent = match &request.order {
-        Some(order) => {
-            read_record::<SpentRecord>(outside, &spent_key(&event.member, order))?.unwrap_or_default()
-        }
+        Some(order) => case.record::<SpentRecord>(&spent_key(&event.member, order))?.unwrap_or_default(),
         None => SpentRecord::default(),
     };
-    let answer =
-        check(programme, account, event, request, offer, &spent, retention, outside, &mut decided.draws);
+    let answer = check(case, request, offer, &spent, &mut decided.draws);
     let mut about = About {
         redemption_id: Some(request.redemption.clone()),
         order_id: request.order.clone(),
@@ -73,7 +60,7 @@ pub(super) fn request(
     match (answer, offer) {
         (Ok(price), Some(offer)) => {
             let taken = Purse::of(account).spend(price.points);
-            let drawn = draw(offer, request, event, outside, &mut decided.draws);
+            let drawn = draw(case, offer, request, &mut decided.draws);
             about.worth = price.worth;
             about.prizes.clone_from(&drawn);
             record.points = price.points;
@@ -126,27 +113,21 @@ fn cost(programme: &Programme, request: &Request, offer: Option<&Offer>) -> Opti
 }
 
 /// Whether the member may have it, and what it then costs and is worth.
-#[allow(clippy::too_many_arguments)] // all that a request is asked against
 fn check(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
+    case: &Case<'_>,
     request: &Request,
     offer: Option<&Offer>,
     spent: &SpentRecord,
-    retention: &Retention,
-    outside: &Outside<'_>,
     draws: &mut Vec<Draw>,
 ) -> Result<Price, Why> {
     let offer = offer.ok_or(Why::UnknownReward)?;
-    let day = Day::of(programme, event);
-    let mut facts = LazyFacts::new(programme, account, event, day.date);
+    let Case { programme, account, .. } = *case;
     // A condition that cannot be evaluated does not hold.
-    if !facts.holds(offer.when.as_ref(), None).unwrap_or(false) {
+    if !case.facts().holds(offer.when.as_ref(), None).unwrap_or(false) {
         return Err(Why::NotEligible);
     }
     let points = cost(programme, request, Some(offer)).ok_or(Why::BadRequest)?;
-    let worth = worth(programme, account, event, request, offer, points, day.date);
+    let worth = worth(case, request, offer, points);
     if offer.is_money() && worth.is_none_or(|worth| worth.is_zero()) {
         return Err(Why::WorthNothing);
     }
@@ -160,7 +141,7 @@ fn check(
         }
     }
     let by = Origin::Redemption(offer.reward.id.clone());
-    let cut = limit::cut(&programme.redemption.limits, &by, account, &day, points, retention);
+    let cut = limit::cut(case, &programme.redemption.limits, &by, points);
     if let Cut { why: Some(why), .. } = cut {
         return Err(why);
     }
@@ -168,12 +149,10 @@ fn check(
         return Err(Why::InsufficientPoints);
     }
     if offer.stock.is_some() {
-        let wanted = Points(request.quantity.into());
-        let left = (outside.left)(&offer.stock_id());
-        let is_there = left >= wanted;
-        let paid = if is_there { wanted } else { Points::ZERO };
-        draws.push(Draw { campaign: offer.stock_id(), wanted, left, paid });
-        if !is_there {
+        let draw = case.draw_whole(offer.stock_id(), Points(request.quantity.into()), draws);
+        let is_gone = draw.paid == Points::ZERO;
+        draws.push(draw);
+        if is_gone {
             return Err(Why::OutOfStock);
         }
     }
@@ -181,19 +160,12 @@ fn check(
 }
 
 /// What it is worth: money at the rate of the moment, times the level's factor, rounded down to what the currency has.
-fn worth(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    request: &Request,
-    offer: &Offer,
-    points: Points,
-    day: Date,
-) -> Option<Decimal> {
+fn worth(case: &Case<'_>, request: &Request, offer: &Offer, points: Points) -> Option<Decimal> {
+    let Case { programme, account, event, day, .. } = *case;
     if !offer.is_money() {
         return offer.reward.worth.and_then(|worth| worth.checked_mul(request.quantity.into()));
     }
-    let worth = programme.redemption.worth(points, event.time, day, account.profile.birthday)?;
+    let worth = programme.redemption.worth(points, event.time, day.date, account.profile.birthday)?;
     let tiers = programme.tiers.as_ref();
     let level = tiers.and_then(|tiers| tiers.levels.get(tier::current(tiers, account)));
     let worth = worth.checked_mul(level.map_or(Decimal::ONE, |level| level.redeem))?;
@@ -203,19 +175,12 @@ fn worth(
 
 /// Draws once for each of the quantity, from a generator seeded by the event's id: the same event always draws the same
 /// from the same prizes. What is gone is not drawn: its weight falls to the others.
-fn draw(
-    offer: &Offer,
-    request: &Request,
-    event: &Event,
-    outside: &Outside<'_>,
-    draws: &mut Vec<Draw>,
-) -> Vec<Drawn> {
+fn draw(case: &Case<'_>, offer: &Offer, request: &Request, draws: &mut Vec<Draw>) -> Vec<Drawn> {
     if offer.reward.kind != RewardKind::Lottery {
         return Vec::new();
     }
-    let seed = event.id.to_string();
+    let seed = case.event.id.to_string();
     let mut drawn = Vec::new();
-    let mut taken: Vec<(CampaignId, i64)> = Vec::new();
     for number in 0..request.quantity {
         let mut gone: Vec<&Prize> = Vec::new();
         for attempt in 0..=offer.prizes.len() {
@@ -235,16 +200,13 @@ fn draw(
             let Some(prize) = hit else { break };
             if prize.stock.is_some() {
                 let id = offer.prize_id(prize);
-                let before: i64 = taken.iter().filter(|(other, _)| *other == id).map(|(_, many)| many).sum();
-                let left = Points((outside.left)(&id).0.saturating_sub(before));
-                let is_there = left > Points::ZERO;
-                let paid = Points(i64::from(is_there));
-                draws.push(Draw { campaign: id.clone(), wanted: Points(1), left, paid });
-                if !is_there {
+                let draw = case.draw_whole(id, Points(1), draws);
+                let is_gone = draw.paid == Points::ZERO;
+                draws.push(draw);
+                if is_gone {
                     gone.push(prize);
                     continue;
                 }
-                taken.push((id, 1));
             }
             let odds = (u64::from(prize.weight), all);
             drawn.push(Drawn { id: prize.id.clone(), odds, points: prize.points });
@@ -255,16 +217,12 @@ fn draw(
 }
 
 /// Decides `redemption.cancelled`: the same lots come back, with the moments that they had.
-pub(super) fn cancel(
-    programme: &Programme,
-    event: &Event,
-    redemption_id: &str,
-    outside: &Outside<'_>,
-) -> Result<Decided, Refusal> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn cancel(case: &Case<'_>, redemption_id: &str) -> Result<Decided, Refusal> {
+    let Case { programme, event, .. } = *case;
+    let mut draft = Draft::new(case);
     let mut decided = Decided::default();
     let key = redemption_key(&event.member, redemption_id);
-    let found = read_record::<Redemption>(outside, &key)?;
+    let found = case.record::<Redemption>(&key)?;
     let by = |reward: &RewardId| Origin::Redemption(reward.clone());
     let about = About { redemption_id: Some(redemption_id.into()), ..About::default() };
     let mut decline = |by: &Origin, why| {
@@ -294,7 +252,7 @@ pub(super) fn cancel(
     }
     if let Some(order) = &redemption.order {
         let spent_key = spent_key(&event.member, order);
-        if let Some(mut spent) = read_record::<SpentRecord>(outside, &spent_key)? {
+        if let Some(mut spent) = case.record::<SpentRecord>(&spent_key)? {
             spent.redemptions.retain(|id| **id != *redemption_id);
             spent.worth = spent.worth.saturating_sub(redemption.worth.unwrap_or_default());
             decided.records.push((spent_key, to_json(&spent)));

@@ -7,13 +7,13 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::purse::Purse;
-use super::{Decided, Draft, Outside, Refusal, read_record};
-use crate::account::{Account, Lot, MOST_WAITING, Retention, WaitingRefund};
+use super::{Case, Decided, Draft, Refusal};
+use crate::account::{Lot, MOST_WAITING, WaitingRefund};
 use crate::entry::{About, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
 use crate::event::Event;
 use crate::event::deed::Refund;
+use crate::programme::Shortfall;
 use crate::programme::reward::RewardKind;
-use crate::programme::{Programme, Shortfall};
 use crate::record::{
     OrderRecord, PaidEntry, Redemption, SpentRecord, order_key, redemption_key, spent_key, to_json,
 };
@@ -21,18 +21,15 @@ use crate::types::{Points, PointsOverflow};
 
 /// Decides a refund, which may have waited for its order.
 pub(super) fn decide(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
+    case: &Case<'_>,
     refund: &Refund,
     waited: Option<&WaitingRefund>,
-    retention: &Retention,
-    outside: &Outside<'_>,
 ) -> Result<Decided, Refusal> {
-    let mut draft = Draft::new(programme, event);
+    let Case { programme, account, event, retention, .. } = *case;
+    let mut draft = Draft::new(case);
     let key = order_key(&event.member, &refund.order);
-    let Some(mut order) = read_record::<OrderRecord>(outside, &key)? else {
-        return wait(account, event, refund, waited, retention, &mut draft);
+    let Some(mut order) = case.record::<OrderRecord>(&key)? else {
+        return wait(case, refund, waited, &draft);
     };
     let order_day = draft.day_of(order.at);
     let was_whole = order.whole;
@@ -48,7 +45,7 @@ pub(super) fn decide(
         ..About::default()
     };
     // What paid for the order comes back first, so that it is there for what is taken.
-    give_back(&mut decided, &mut draft, event, refund, &order, outside)?;
+    give_back(case, &mut decided, &mut draft, refund, &order)?;
     let mut with_returned = Cow::Borrowed(account);
     for entry in &decided.entries {
         with_returned.to_mut().evolve(&Change::Entry(entry.clone()), retention)?;
@@ -114,13 +111,12 @@ pub(super) fn decide(
 
 /// A refund whose order is not known: it waits, or has waited long enough.
 fn wait(
-    account: &Account,
-    event: &Event,
+    case: &Case<'_>,
     refund: &Refund,
     waited: Option<&WaitingRefund>,
-    retention: &Retention,
-    draft: &mut Draft<'_>,
+    draft: &Draft<'_>,
 ) -> Result<Decided, Refusal> {
+    let Case { account, event, retention, .. } = *case;
     let mut decided = Decided::default();
     if let Some(waited) = waited {
         decided.noted.push(no_more(draft, refund));
@@ -206,21 +202,21 @@ fn share(of: Decimal, part: Decimal, whole: Decimal) -> Result<Points, PointsOve
 
 /// Points that paid for the order come back, with the moments that they had.
 fn give_back(
+    case: &Case<'_>,
     decided: &mut Decided,
     draft: &mut Draft<'_>,
-    event: &Event,
     refund: &Refund,
     order: &OrderRecord,
-    outside: &Outside<'_>,
 ) -> Result<(), Refusal> {
-    let Some(spent) = read_record::<SpentRecord>(outside, &spent_key(&event.member, &refund.order))? else {
+    let event = case.event;
+    let Some(spent) = case.record::<SpentRecord>(&spent_key(&event.member, &refund.order))? else {
         return Ok(());
     };
     for id in &spent.redemptions {
         let key = redemption_key(&event.member, id);
         // What was drawn is drawn.
         let comes_back = |found: &Redemption| !found.cancelled && found.kind != Some(RewardKind::Lottery);
-        let Some(mut redemption) = read_record::<Redemption>(outside, &key)?.filter(comes_back) else {
+        let Some(mut redemption) = case.record::<Redemption>(&key)?.filter(comes_back) else {
             continue;
         };
         let all = redemption.points;

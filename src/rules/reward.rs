@@ -3,24 +3,21 @@
 use std::sync::Arc;
 
 use super::limit::Cut;
-use super::{Draft, Draw, Outside, earn};
+use super::{Case, Draft, earn};
 use crate::entry::{Entry, EntryKind, Origin, Why};
 use crate::programme::redemption::stock_of;
-use crate::programme::{Programme, Rule, periods};
+use crate::programme::{Rule, periods};
 use crate::types::{Points, PointsOverflow};
 
 impl Draft<'_> {
     /// What limits left of a rule's points, and its reward, if there is one left. Whether there was any of either.
-    #[allow(clippy::too_many_arguments)] // what pays, and what it is cut by
     pub(super) fn pay_rule(
         &mut self,
-        programme: &Programme,
+        case: &Case<'_>,
         rule: &Rule,
         by: &Origin,
         paid: &earn::Paid,
         cut: &Cut,
-        outside: &Outside<'_>,
-        draws: &mut Vec<Draw>,
     ) -> Result<bool, PointsOverflow> {
         if let Some(why) = cut.why.filter(|_| cut.refuses()) {
             self.decline_rule(rule, by, paid, why);
@@ -34,11 +31,11 @@ impl Draft<'_> {
         }
         let Some(reward) = &rule.give else { return Ok(has_points) };
         let stock = stock_of(&reward.id);
-        if programme.budget(&stock).is_some() {
-            let left = (outside.left)(&stock);
-            let is_there = left > Points::ZERO;
-            draws.push(Draw { campaign: stock, wanted: Points(1), left, paid: Points(i64::from(is_there)) });
-            if !is_there {
+        if case.programme.budget(&stock).is_some() {
+            let draw = case.draw_whole(stock, Points(1), &self.draws);
+            let is_gone = draw.paid == Points::ZERO;
+            self.draws.push(draw);
+            if is_gone {
                 let entry = self.declined_of(by, Points::ZERO, Why::OutOfStock);
                 self.entries.push(Entry { reward: Some(Arc::clone(reward)), ..entry });
                 return Ok(has_points);

@@ -1,7 +1,7 @@
 //! Streaks: how many days in a row a rule matched with this event, and which bonuses that makes due.
 
-use super::Day;
-use crate::account::{Account, Retention, period_index};
+use super::Case;
+use crate::account::period_index;
 use crate::programme::{Period, Rule};
 use crate::types::Points;
 
@@ -15,7 +15,8 @@ pub(super) struct NewDay {
 
 /// Nothing where the rule has no streak, the day counts already, or is so late that its streak is not
 /// known any more.
-pub(super) fn new_day(rule: &Rule, account: &Account, day: &Day, retention: &Retention) -> Option<NewDay> {
+pub(super) fn new_day(case: &Case<'_>, rule: &Rule) -> Option<NewDay> {
+    let Case { account, day, retention, .. } = *case;
     if rule.streak.is_empty() || day.is_forgotten(account, retention) {
         return None;
     }

@@ -612,6 +612,32 @@ fn of_a_group_the_one_that_pays_most_of_what_budgets_have_left_pays_and_the_othe
     }
 }
 
+#[test]
+fn what_rules_give_is_taken_from_stock_whatever_campaigns_pay_beside_and_never_beyond_it() {
+    let rules = "  - {id: thanks, on: order.paid, earn: {points: 1}, give: mug}
+  - {id: again, on: order.paid, earn: {points: 1}, give: mug}
+";
+    let campaigns = "  - {id: more, on: order.paid, add: 5, budget: {points: 1000}}
+redemption:
+  rewards: [{id: mug, kind: goods, points: 10, stock: 100}]
+";
+    let programme = with_campaigns(rules, campaigns);
+    for (left, given) in [(2, 2), (1, 1), (0, 0)] {
+        let of = |of: &CampaignId| if of.as_str() == "more" { Points(1000) } else { Points(left) };
+        let outside = Outside { left: &of, ..Outside::UNTOUCHED };
+        let mut account = Account::new("m".into());
+        let order = order(&programme, "o", "2026-11-22T10:00:00Z", "1");
+        let outcome = apply(&programme, &mut account, &order, &KEEPS, &outside).unwrap();
+        let granted = outcome.applied.iter().filter(
+            |applied| matches!(&applied.change, Change::Entry(entry) if entry.kind == EntryKind::Granted),
+        );
+        assert_eq!(granted.count(), given, "{left} left");
+        let of_stock = outcome.draws.iter().filter(|draw| draw.campaign.as_str() != "more");
+        let taken: i64 = of_stock.map(|draw| draw.paid.0).sum();
+        assert_eq!(taken, i64::try_from(given).unwrap(), "{left} left");
+    }
+}
+
 /// What a watch heard, in the words of its debug output.
 #[derive(Default)]
 struct Heard(Vec<String>);

@@ -4,26 +4,20 @@
 use std::collections::BTreeMap;
 
 use super::purse::Purse;
-use super::{Decided, Draft, Outside, Refusal, redeem, refund, tier};
-use crate::account::{Account, Activity, Closed, Earned, Lot, Retention};
+use super::{Case, Decided, Draft, Refusal, redeem, refund, tier};
+use crate::account::{Account, Activity, Closed, Earned, Lot};
 use crate::entry::{About, Absorbed, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
-use crate::event::Event;
 use crate::event::deed::{Adjustment, Deed, Transfer};
 use crate::event::internal::{Internal, Received};
-use crate::programme::Programme;
 use crate::types::{MemberId, Points, PointsOverflow};
 
 /// Points are passed on so often at most, where accounts were merged into each other in a circle.
 const MOST_HOPS: u8 = 4;
 
 /// Decides `points.adjusted`.
-pub(super) fn adjust(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    adjustment: &Adjustment,
-) -> Result<Decided, PointsOverflow> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn adjust(case: &Case<'_>, adjustment: &Adjustment) -> Result<Decided, PointsOverflow> {
+    let Case { programme, account, event, .. } = *case;
+    let mut draft = Draft::new(case);
     let by = Origin::Act(Act::Adjustment);
     let about = About {
         adjustment_id: Some(adjustment.adjustment.clone()),
@@ -54,13 +48,9 @@ pub(super) fn adjust(
 }
 
 /// Decides `points.transferred`, on the side of who gives.
-pub(super) fn give(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    transfer: &Transfer,
-) -> Result<Decided, PointsOverflow> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn give(case: &Case<'_>, transfer: &Transfer) -> Result<Decided, PointsOverflow> {
+    let Case { account, event, .. } = *case;
+    let mut draft = Draft::new(case);
     let by = Origin::Act(Act::Transfer);
     let about = About {
         transfer_id: Some(transfer.transfer.clone()),
@@ -95,19 +85,14 @@ pub(super) fn give(
 }
 
 /// Decides points that come from another member.
-pub(super) fn receive(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    received: &Received,
-    retention: &Retention,
-) -> Result<Decided, PointsOverflow> {
+pub(super) fn receive(case: &Case<'_>, received: &Received) -> Result<Decided, PointsOverflow> {
+    let Case { programme, account, retention, .. } = *case;
     let mut decided = Decided::default();
     if let Some(message) = pass_on(account, received) {
         decided.messages.push(message);
         return Ok(decided);
     }
-    let mut draft = Draft::new(programme, event);
+    let mut draft = Draft::new(case);
     let by = Origin::Act(if received.transfer_id.is_some() { Act::Transfer } else { Act::Merge });
     let about = About {
         transfer_id: received.transfer_id.clone(),
@@ -158,13 +143,9 @@ fn pass_on(account: &Account, received: &Received) -> Option<Message> {
 }
 
 /// Decides `members.merged`: everything goes to the other account, and this one is closed.
-pub(super) fn merge(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    into: &MemberId,
-) -> Result<Decided, PointsOverflow> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn merge(case: &Case<'_>, into: &MemberId) -> Result<Decided, PointsOverflow> {
+    let Case { account, event, .. } = *case;
+    let mut draft = Draft::new(case);
     let mut decided = Decided::default();
     let (entries, lots, owed) = empty_into(&mut draft, account, into)?;
     decided.entries = entries;
@@ -215,38 +196,26 @@ fn empty_into(
 
 /// Decides a refund of an order, or the cancellation of a redemption, of an account that was merged into another since: by
 /// what was recorded here. Nothing where nothing was.
-pub(super) fn after_merge(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    retention: &Retention,
-    outside: &Outside<'_>,
-) -> Result<Option<Decided>, Refusal> {
+pub(super) fn after_merge(case: &Case<'_>) -> Result<Option<Decided>, Refusal> {
+    let Case { account, event, .. } = *case;
     if !matches!(account.closed, Some(Closed::Into(_))) {
         return Ok(None);
     }
     let decided = match event.deed.as_deref() {
-        Some(Deed::Refund(refund)) => {
-            refund::decide(programme, account, event, refund, None, retention, outside)?
-        }
-        Some(Deed::Cancel { redemption }) => redeem::cancel(programme, event, redemption, outside)?,
+        Some(Deed::Refund(refund)) => refund::decide(case, refund, None)?,
+        Some(Deed::Cancel { redemption }) => redeem::cancel(case, redemption)?,
         _ => return Ok(None),
     };
     if decided.records.is_empty() {
         return Ok(None);
     }
-    follow(programme, account, event, retention, decided).map(Some)
+    follow(case, decided).map(Some)
 }
 
 /// What is decided of an account that was merged into another comes to that one: points that come back, what is owed, and
 /// what counts no more.
-pub(super) fn follow(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-    retention: &Retention,
-    mut decided: Decided,
-) -> Result<Decided, Refusal> {
+pub(super) fn follow(case: &Case<'_>, mut decided: Decided) -> Result<Decided, Refusal> {
+    let Case { account, event, retention, .. } = *case;
     let Some(Closed::Into(into)) = &account.closed else { return Ok(decided) };
     // The level of an account that is closed is nobody's.
     decided.reverses = None;
@@ -254,7 +223,7 @@ pub(super) fn follow(
     for entry in &decided.entries {
         after.evolve(&Change::Entry(entry.clone()), retention)?;
     }
-    let (entries, lots, owed) = empty_into(&mut Draft::new(programme, event), &after, into)?;
+    let (entries, lots, owed) = empty_into(&mut Draft::new(case), &after, into)?;
     let total = after.earned.total.minus(account.earned.total)?;
     if entries.is_empty() && total == Points::ZERO {
         return Ok(decided);
@@ -287,12 +256,9 @@ pub(super) fn follow(
 }
 
 /// Decides `member.closed`: what points there are end with the account.
-pub(super) fn close(
-    programme: &Programme,
-    account: &Account,
-    event: &Event,
-) -> Result<Decided, PointsOverflow> {
-    let mut draft = Draft::new(programme, event);
+pub(super) fn close(case: &Case<'_>) -> Result<Decided, PointsOverflow> {
+    let Case { account, .. } = *case;
+    let mut draft = Draft::new(case);
     let mut decided = Decided::default();
     let lots = Purse::of(account).empty();
     let points = lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
@@ -308,14 +274,15 @@ pub(super) fn close(
 }
 
 /// Decides `member.erased`: what is known of the member goes, sums and points stay.
-pub(super) fn erase(programme: &Programme, event: &Event) -> Decided {
-    let draft = Draft::new(programme, event);
+pub(super) fn erase(case: &Case<'_>) -> Decided {
+    let draft = Draft::new(case);
     let noted = Noted { note: Note::Erased {}, index: 0, at: draft.at, day: draft.day };
     Decided { noted: vec![noted], ..Decided::default() }
 }
 
 /// What a closed account answers to everything but points that are on their way, the clock, and being erased.
-pub(super) fn refuse_closed(programme: &Programme, event: &Event) -> Option<Decided> {
+pub(super) fn refuse_closed(case: &Case<'_>) -> Option<Decided> {
+    let Case { event, .. } = *case;
     let about = match (event.deed.as_deref(), event.internal.as_deref()) {
         (Some(Deed::Erase), _) | (_, Some(Internal::Received(_) | Internal::Came | Internal::Waited(_))) => {
             return None;
@@ -342,7 +309,7 @@ pub(super) fn refuse_closed(programme: &Programme, event: &Event) -> Option<Deci
         }
         _ => About::default(),
     };
-    let mut draft = Draft::new(programme, event);
+    let mut draft = Draft::new(case);
     let entry = draft.declined_of(&Origin::Act(Act::Closing), Points::ZERO, Why::AccountClosed);
     let more = (about != About::default()).then(|| Box::new(More { about, ..More::default() }));
     let entry = Entry { more, ..entry };

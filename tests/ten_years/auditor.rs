@@ -408,7 +408,7 @@ impl Auditor {
         let key = match kind {
             "order.paid" => Some("order_id"),
             "order.refunded" => Some("refund_id"),
-            "redemption.requested" | "redemption.cancelled" => Some("redemption_id"),
+            "redemption.requested" => Some("redemption_id"),
             "points.adjusted" => Some("adjustment_id"),
             "points.transferred" => Some("transfer_id"),
             _ => None,
