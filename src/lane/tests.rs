@@ -33,11 +33,12 @@ struct World {
 
 impl World {
     fn new(versions: &Arc<Versions>, max_events: usize) -> Self {
+        let settings = StoreSettings { buckets: 2, dedupe_window: WINDOW, refunds_window: WINDOW };
+        Self::on(MemoryStore::at(settings, BEGINS), versions, max_events)
+    }
+
+    fn on(store: MemoryStore, versions: &Arc<Versions>, max_events: usize) -> Self {
         let broker = MemoryBroker::new(&[("in".into(), 1), ("internal".into(), 1)]);
-        let store = MemoryStore::at(
-            StoreSettings { buckets: 2, dedupe_window: WINDOW, refunds_window: WINDOW },
-            BEGINS,
-        );
         let metrics = Metrics::new(versions).unwrap();
         let current = Arc::new(Current::new(versions.clone()));
         let settings = LaneSettings {
@@ -302,4 +303,25 @@ fn a_refund_that_comes_before_its_order_takes_its_points_back_once_the_order_is_
         );
         assert!(world.store.due().is_empty() && world.broker.read(&"dead-letters".into()).is_empty());
     }
+}
+
+#[test]
+fn an_account_that_a_later_event_leaves_as_it_is_is_shown_whole_where_it_is_published_again() {
+    let versions = versions(&[format!(
+        "{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}, {{id: never, on: visited, when: 'false', earn: {{points: 1}}}}]\n"
+    )]);
+    let mut before = World::new(&versions, 1);
+    before.order("2026-11-30T12:00:00Z", "10.00");
+    while before.broker.read(&"awards".into()).is_empty() {
+        before.lane.turn().unwrap();
+    }
+    // What was committed to the store was not published: a broker without it.
+    let mut world = World::on(before.store, &versions, 10);
+    world.order("2026-11-30T12:00:00Z", "10.00");
+    world.send("visited", "2026-11-30T12:01:00Z", r#""member_id":"m""#);
+    assert_eq!(world.entries(&versions), ["purchase 10 0"]);
+    let snapshots = world.broker.read(&"accounts".into());
+    let [snapshot] = &snapshots[..] else { panic!("{snapshots:?}") };
+    let snapshot: Value = serde_json::from_slice(snapshot.payload.as_deref().unwrap()).unwrap();
+    assert_eq!(snapshot["data"]["available"], 10);
 }

@@ -352,7 +352,7 @@ impl BucketWork {
 
     /// The commit is done: what was written is what is published.
     fn written(&mut self, accounts: Vec<AccountWrite>) {
-        for write in accounts {
+        for write in accounts.into_iter().filter(|write| !write.json.is_empty()) {
             let snapshot = self.accounts.get_mut(&write.member).and_then(|held| held.snapshot.as_mut());
             if let Some(snapshot) = snapshot {
                 snapshot.json = write.json;
