@@ -92,7 +92,7 @@ def shares(millis):
 def due(bootstrap, topic, lots, instant):
     """Latency of live awards before the instant at which so many lots expire, and while they do."""
     consumer, _ = reader(bootstrap, topic)
-    instant, seconds, before, meanwhile = float(instant), {}, array("d"), array("d")
+    instant, seconds, before, meanwhile = float(instant), {}, array("d"), []
     expired, last, idle = 0, 0.0, time.monotonic()
     while True:
         batch = consumer.consume(1000, 0.01)
@@ -104,12 +104,13 @@ def due(bootstrap, topic, lots, instant):
             if b'"points.expired"' in award:
                 expired, last = expired + 1, now
             elif b'"points.earned"' in award and now - (at := event_time(award, seconds)) < 3600:
-                if at >= instant and expired < int(lots):
-                    meanwhile.append((now - at) * 1000)
+                if at >= instant:
+                    meanwhile.append((at, (now - at) * 1000))
                 elif instant - 20 <= at < instant:
                     before.append((now - at) * 1000)
         if time.monotonic() - idle > (PATIENCE_S if expired < int(lots) else 3):
             break
+    meanwhile = array("d", (ms for at, ms in meanwhile if at <= last))
     print(json.dumps({"expired": expired, "expired in s": last - instant,
                       "before": shares(before), "while": shares(meanwhile)}))
 
