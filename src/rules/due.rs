@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use super::purse::sum;
 use super::{Day, Draft, evolve, tier};
 use crate::account::{Account, Lot, MOST_LOTS, Retention};
 use crate::entry::{Act, Applied, Change, Entry, EntryKind, More, Origin};
@@ -159,8 +160,4 @@ fn change(
         What::ReviewNotice => return Ok(tier::review_due(programme, account, moment).map(Change::Tier)),
     };
     Ok(Some(change))
-}
-
-fn sum(lots: &[Lot]) -> Result<Points, PointsOverflow> {
-    lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))
 }

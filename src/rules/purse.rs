@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Lot, Lots};
 use crate::programme::Shortfall;
-use crate::types::Points;
+use crate::types::{Points, PointsOverflow};
 
 /// The lots of an account while an event is decided: what one entry takes, the next does not find.
 pub(super) struct Purse {
@@ -77,4 +77,9 @@ impl Purse {
         lots.extend(self.held.iter().copied());
         lots
     }
+}
+
+/// The points of lots together.
+pub(super) fn sum(lots: &[Lot]) -> Result<Points, PointsOverflow> {
+    lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))
 }

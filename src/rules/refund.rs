@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use super::purse::Purse;
+use super::purse::{self, Purse};
 use super::{Case, Decided, Draft, Refusal};
 use crate::account::{Lot, MOST_WAITING, WaitingRefund};
 use crate::entry::{About, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
@@ -259,7 +259,7 @@ pub(super) fn returned(
         ..draft.entry_of(EntryKind::Returned, &by, points)
     }];
     if !over.is_empty() {
-        let sum = over.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+        let sum = purse::sum(&over)?;
         let about = About { whole: false, ..about };
         entries.push(Entry {
             more: Some(Box::new(More { lots: over, about })),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::purse::Purse;
+use super::purse::{self, Purse};
 use super::{Case, Decided, Draft, Refusal, redeem, refund, tier};
 use crate::account::{Account, Activity, Closed, Earned, Lot};
 use crate::entry::{About, Absorbed, Act, Change, Entry, EntryKind, Message, More, Note, Noted, Origin, Why};
@@ -99,7 +99,7 @@ pub(super) fn receive(case: &Case<'_>, received: &Received) -> Result<Decided, P
         counterparty: Some(received.from.clone()),
         ..About::default()
     };
-    let points = received.lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+    let points = purse::sum(&received.lots)?;
     if points > Points::ZERO {
         let more = Some(Box::new(More { lots: received.lots.clone(), about: about.clone() }));
         decided.entries.push(Entry { more, ..draft.entry_of(EntryKind::Transferred, &by, points) });
@@ -157,16 +157,7 @@ pub(super) fn merge(case: &Case<'_>, into: &MemberId) -> Result<Decided, PointsO
         used: account.used.clone(),
         tier: account.tier.clone(),
     };
-    let received = Received {
-        from: event.member.clone(),
-        transfer_id: None,
-        bounced: false,
-        lots,
-        owed,
-        hops: 0,
-        absorbed: Some(Box::new(absorbed)),
-    };
-    decided.messages.push(Message::Received { to: into.clone(), received: Box::new(received) });
+    decided.messages.push(to_other(&event.member, into, lots, owed, absorbed));
     Ok(decided)
 }
 
@@ -180,7 +171,7 @@ fn empty_into(
     let about = About { counterparty: Some(into.clone()), ..About::default() };
     let mut entries = Vec::new();
     let lots = Purse::of(account).empty();
-    let points = lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+    let points = purse::sum(&lots)?;
     let owed = Points(account.available.0.saturating_neg().max(0));
     if points > Points::ZERO {
         let more = Some(Box::new(More { lots: lots.clone(), about: about.clone() }));
@@ -192,6 +183,20 @@ fn empty_into(
         entries.push(Entry { more, ..draft.entry_of(EntryKind::Transferred, &by, owed) });
     }
     Ok((entries, lots, owed))
+}
+
+/// Tells the account that goes on what comes to it.
+fn to_other(from: &MemberId, into: &MemberId, lots: Vec<Lot>, owed: Points, absorbed: Absorbed) -> Message {
+    let received = Received {
+        from: from.clone(),
+        transfer_id: None,
+        bounced: false,
+        lots,
+        owed,
+        hops: 0,
+        absorbed: Some(Box::new(absorbed)),
+    };
+    Message::Received { to: into.clone(), received: Box::new(received) }
 }
 
 /// Decides a refund of an order, or the cancellation of a redemption, of an account that was merged into another since: by
@@ -242,16 +247,7 @@ pub(super) fn follow(case: &Case<'_>, mut decided: Decided) -> Result<Decided, R
         used: BTreeMap::new(),
         tier: None,
     };
-    let received = Received {
-        from: event.member.clone(),
-        transfer_id: None,
-        bounced: false,
-        lots,
-        owed,
-        hops: 0,
-        absorbed: Some(Box::new(absorbed)),
-    };
-    decided.messages.push(Message::Received { to: into.clone(), received: Box::new(received) });
+    decided.messages.push(to_other(&event.member, into, lots, owed, absorbed));
     Ok(decided)
 }
 
@@ -261,7 +257,7 @@ pub(super) fn close(case: &Case<'_>) -> Result<Decided, PointsOverflow> {
     let mut draft = Draft::new(case);
     let mut decided = Decided::default();
     let lots = Purse::of(account).empty();
-    let points = lots.iter().try_fold(Points::ZERO, |sum, lot| sum.plus(lot.points))?;
+    let points = purse::sum(&lots)?;
     if points > Points::ZERO {
         let by = Origin::Act(Act::Closing);
         let more = Some(Box::new(More { lots, ..More::default() }));
