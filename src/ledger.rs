@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::account::{Account, Lot, Retention};
 use crate::entry::{
-    About, Change, Entry, EntryKind, More, Note, Noted, Origin, Renderer, TierChange, TierWhy, Why,
+    About, Chain, Change, Entry, EntryKind, LedgerReceipts, More, Note, Noted, Origin, Renderer, TierChange,
+    TierWhy, Why,
 };
 use crate::programme::Period;
 use crate::programme::reward::Reward;
@@ -35,8 +36,14 @@ pub struct Published {
     pub version: u64,
     /// The change.
     pub change: Change,
+    /// Points that could be spent and points held after it, as an entry says them.
+    pub balance: Option<(Points, Points)>,
     /// The version of the programme that decided it.
     pub programme_version: Box<str>,
+    /// What the event left in the store; on its first change only.
+    pub receipts: Option<Box<LedgerReceipts>>,
+    /// Its link of the member's chain; nothing where it was published before there was a chain.
+    pub chain: Option<Chain>,
 }
 
 /// A record that is no published change, or is one that was altered.
@@ -60,6 +67,8 @@ struct Envelope<'a> {
 #[derive(Deserialize)]
 struct EntryData {
     points: Points,
+    available: Points,
+    pending: Points,
     #[serde(default)]
     declined: Points,
     #[serde(flatten)]
@@ -106,6 +115,8 @@ struct Common {
     version: u64,
     event: EventRef,
     programme: ProgrammeRef,
+    receipts: Option<Box<LedgerReceipts>>,
+    chain: Option<Chain>,
 }
 
 #[derive(Deserialize)]
@@ -130,9 +141,10 @@ impl Published {
     pub fn parse(payload: &[u8]) -> Result<Self, Unreadable> {
         let envelope: Envelope<'_> = json(payload)?;
         let data = envelope.data.get().as_bytes();
-        let Common { member_id, version, event, programme } = json(data)?;
+        let Common { member_id, version, event, programme, receipts, chain } = json(data)?;
         let id = EventId { source: event.source, id: event.id };
         let at = envelope.time.as_second();
+        let mut balance = None;
         let change = match &*envelope.kind {
             "member.noted" => {
                 let NotedData { noted, day } = json(data)?;
@@ -144,7 +156,11 @@ impl Published {
                 let TierData { from, to, benefits, measure, reason, until, rested_on } = json(data)?;
                 let (until, rested_on) =
                     (until.map(Timestamp::as_second), rested_on.map(Timestamp::as_second));
-                Change::Tier(TierChange { from, to, benefits, measure, why: reason, until, at, rested_on })
+                let change = TierChange { from, to, benefits, measure, why: reason, until, at, rested_on };
+                if Renderer::new(&programme.name).tier_id(&id, &change).to_string() != *envelope.id {
+                    return Err(not_its_own(&envelope.id));
+                }
+                Change::Tier(change)
             }
             kind => {
                 let known = EntryKind::ALL.into_iter().find(|known| known.event_type() == kind);
@@ -152,6 +168,8 @@ impl Published {
                 let data: EntryData = json(data)?;
                 let EntryData {
                     points,
+                    available,
+                    pending,
                     declined,
                     by,
                     of,
@@ -167,6 +185,7 @@ impl Published {
                     lots,
                     about,
                 } = data;
+                balance = Some((available, pending));
                 let has_more = !lots.is_empty() || about != About::default();
                 let renderer = Renderer::new(&programme.name);
                 let index = index_of(&envelope.id, |index| renderer.entry_id(&id, &by, index))?;
@@ -200,7 +219,10 @@ impl Published {
             time: envelope.time,
             version,
             change,
+            balance,
             programme_version: programme.version,
+            receipts,
+            chain,
         })
     }
 }
@@ -215,7 +237,11 @@ fn index_of(id: &str, made: impl Fn(u32) -> uuid::Uuid) -> Result<u32, Unreadabl
     let mut text = uuid::Uuid::encode_buffer();
     let mut is_it = |index| made(index).hyphenated().encode_lower(&mut text) == id;
     let found = (0..MOST_ENTRIES).find(|index| is_it(*index));
-    found.ok_or_else(|| Unreadable(format!("id {id} is not that of its event and what paid")))
+    found.ok_or_else(|| not_its_own(id))
+}
+
+fn not_its_own(id: &str) -> Unreadable {
+    Unreadable(format!("id {id} is not that of its event and of what changed"))
 }
 
 /// A member's part of the ledger, each version once and in order.
@@ -254,10 +280,27 @@ impl Ledger {
         counts: impl Fn(&Published) -> bool,
     ) -> Result<Account, PointsOverflow> {
         let mut account = Account::new(member.clone());
+        self.fold_onto(&mut account, retention, counts)?;
+        Ok(account)
+    }
+
+    /// The same onto an account that holds what came before. Its version is that of the last change, also where one in
+    /// between was never published.
+    ///
+    /// # Errors
+    /// As for [`Ledger::fold`]; the account is then of no more use.
+    pub fn fold_onto(
+        &self,
+        account: &mut Account,
+        retention: &Retention,
+        counts: impl Fn(&Published) -> bool,
+    ) -> Result<(), PointsOverflow> {
         for published in self.changes().filter(|published| counts(published)) {
             account.evolve(&published.change, retention)?;
+            account.version = published.version;
+            account.chain = published.chain;
         }
-        Ok(account)
+        Ok(())
     }
 }
 
@@ -334,7 +377,9 @@ redemption:
                 };
                 let outcome = apply(&programme, &mut account, &event, &KEEPS, &Outside::UNTOUCHED).unwrap();
                 for applied in &outcome.applied {
-                    let read = Published::parse(&renderer.change(&event, applied, &programme.version)).unwrap();
+                    let mut payload = renderer.change(&event, applied, &programme.version, None);
+                    Chain::seal(&mut account.chain, &mut payload);
+                    let read = Published::parse(&payload).unwrap();
                     prop_assert_eq!(&read.change, &applied.change);
                     prop_assert_eq!((read.version, &read.event, read.time), (applied.version, &event.id, event.time));
                     prop_assert_eq!((&read.kind, &*read.programme_version), (&event.kind, &*programme.version));
@@ -365,8 +410,8 @@ redemption:
         let outcome =
             apply(&programme, &mut Account::new("m".into()), &event, &KEEPS, &Outside::UNTOUCHED).unwrap();
         let renderer = Renderer::new(&programme.name);
-        let text =
-            String::from_utf8(renderer.change(&event, &outcome.applied[0], &programme.version)).unwrap();
+        let text = String::from_utf8(renderer.change(&event, &outcome.applied[0], &programme.version, None))
+            .unwrap();
         assert!(Published::parse(text.as_bytes()).is_ok());
         for (from, to) in
             [("\"sign-in\"", "\"purchase\""), ("\"e 1\"", "\"e 2\""), ("points.earned", "points.given")]

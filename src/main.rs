@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use accrual::commands::{account, check, demo, explain, generate, probe, run, schemas, test};
+use accrual::commands::{
+    accept_recreated, account, check, dead_letters, demo, explain, generate, probe, rebuild, run, schemas,
+    test, verify,
+};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -32,6 +35,14 @@ enum Command {
     Account(account::AccountArgs),
     /// Show why an event paid what it paid, rule by rule.
     Explain(explain::ExplainArgs),
+    /// Check that every account is what its ledger comes to, and that nobody altered either.
+    Verify(verify::VerifyArgs),
+    /// Look at what could not count, and put it back once what was wrong is mended.
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Fill a Redis that lost everything, or a new one, from what was published.
+    Rebuild(rebuild::RebuildArgs),
+    /// Say that an input topic was deleted and made anew, so that the worker reads it from its beginning.
+    AcceptRecreated(accept_recreated::AcceptRecreatedArgs),
     /// Write the JSON Schemas of events, of what is published and, for editors, of a programme.
     Schemas(schemas::SchemasArgs),
     /// Show the whole job with nothing else installed.
@@ -66,6 +77,10 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(args),
         Command::Account(args) => account::account(args),
         Command::Explain(args) => explain::explain(args),
+        Command::Verify(args) => verify::verify(args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(args),
+        Command::Rebuild(args) => rebuild::rebuild(args),
+        Command::AcceptRecreated(args) => accept_recreated::accept_recreated(args),
         Command::Schemas(args) => schemas::schemas(args),
         Command::Demo(args) => demo::demo(args),
         Command::Generate(args) => generate::generate(args).map(|()| ExitCode::SUCCESS),

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub duplicates: IntCounterVec,
     /// Dead letters by reason.
     pub dead_letters: IntCounterVec,
+    /// 1 while a lane takes no input because of a flood of dead letters.
+    pub input_stopped: IntGaugeVec,
     /// The worker's build and programme, a series for each version.
     pub build: IntGaugeVec,
     /// Whether the programme's file was changed and cannot be taken up.
@@ -41,6 +43,10 @@ pub struct Metrics {
     pub end_to_end_seconds: Histogram,
     /// Buckets whose commit was refused and decided again.
     pub store_conflicts: IntCounter,
+    /// How often a store was looked through for what it lacks.
+    pub store_repairs: IntCounter,
+    /// What a store lacked and was restored.
+    pub store_restored: IntCounterVec,
     /// Transactions by outcome.
     pub transactions: IntCounterVec,
     /// Rebalances by what came of them.
@@ -59,6 +65,8 @@ pub struct Metrics {
     pub http_request_seconds: HistogramVec,
     /// Whether a file of tokens was changed and cannot be taken up.
     pub http_tokens_wrong: IntGauge,
+    /// Whether a file with what the worker logs in to Kafka with was changed and cannot be taken up.
+    pub kafka_credentials_wrong: IntGauge,
 }
 
 /// What became of an event, as the `result` label says it.
@@ -138,6 +146,11 @@ impl Metrics {
             "Buckets whose commit was refused, because an account had changed or an event was known, and that were decided again.",
         )?;
         registry.register(Box::new(store_conflicts.clone()))?;
+        let store_repairs = IntCounter::new(
+            "accrual_store_repairs_total",
+            "How often Redis was another than before and was looked through for what it lacks.",
+        )?;
+        registry.register(Box::new(store_repairs.clone()))?;
         let metrics = Self {
             events: counters(
                 "accrual_events_total",
@@ -161,6 +174,11 @@ impl Metrics {
                 &["by"],
             )?,
             dead_letters: counters("accrual_dead_letters_total", "Dead letters by reason.", &["reason"])?,
+            input_stopped: gauges(
+                "accrual_input_stopped",
+                "1 while a lane takes no input, because too many of its events were dead letters.",
+                &["lane"],
+            )?,
             condition_failures: counters(
                 "accrual_condition_failures_total",
                 "Conditions that could not be evaluated on an event, and so did not hold, by rule or campaign.",
@@ -186,6 +204,12 @@ impl Metrics {
                 ],
             )?,
             store_conflicts,
+            store_repairs,
+            store_restored: counters(
+                "accrual_store_restored_total",
+                "Accounts and events' receipts that Redis had lost and that were restored from what was published.",
+                &["what"],
+            )?,
             transactions: counters(
                 "accrual_transactions_total",
                 "Kafka transactions by outcome.",
@@ -214,6 +238,10 @@ impl Metrics {
                 "accrual_http_tokens_wrong",
                 "1 while a file of tokens was changed and cannot be taken up, so that the tokens from before hold on.",
             )?,
+            kafka_credentials_wrong: IntGauge::new(
+                "accrual_kafka_credentials_wrong",
+                "1 while a file with a password or certificate for Kafka was changed and does not log in, so that the ones from before go on.",
+            )?,
             build: gauges(
                 "accrual_build_info",
                 "The worker's build and programme, a series for each version of the programme that it has.",
@@ -227,6 +255,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.programme_wrong.clone()))?;
         registry.register(Box::new(metrics.http_tokens_wrong.clone()))?;
+        registry.register(Box::new(metrics.kafka_credentials_wrong.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         metrics.takes_up(versions);
         Ok(metrics)

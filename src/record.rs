@@ -5,6 +5,7 @@
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::account::Lot;
 use crate::entry::{Origin, Why};
@@ -12,6 +13,10 @@ use crate::programme::Period;
 use crate::programme::reward::RewardKind;
 use crate::store::{ReceiptKey, business_key};
 use crate::types::{MemberId, Points, RewardId};
+
+/// Fields of a record that a newer version of the worker keeps: they stay when this one changes the record. Records are
+/// read seldom, so that this costs no event that does not ask for one.
+pub type Unknown = Map<String, Value>;
 
 /// The key of an order's record; also that of its receipt, so that it is paid once.
 pub fn order_key(member: &MemberId, order: &str) -> ReceiptKey {
@@ -49,6 +54,9 @@ pub struct OrderRecord {
     /// Whether all of it was refunded.
     #[serde(rename = "w", default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
+    /// What a newer version keeps.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// An entry that an order paid.
@@ -74,6 +82,9 @@ pub struct PaidEntry {
     /// The share of each of the order's lines in it, in points before limits; empty where the order as a whole was paid for.
     #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
     pub by_line: Vec<Points>,
+    /// What a newer version keeps.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A line of an order.
@@ -91,6 +102,9 @@ pub struct LineRecord {
     /// The money refunded for it.
     #[serde(rename = "m", default, skip_serializing_if = "Decimal::is_zero")]
     pub refunded: Decimal,
+    /// What a newer version keeps.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A redemption and its answer.
@@ -135,6 +149,9 @@ pub struct Redemption {
     /// Whether it was cancelled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
+    /// What a newer version keeps.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// The redemptions that paid for an order.
@@ -146,6 +163,9 @@ pub struct SpentRecord {
     /// What they are worth together.
     #[serde(rename = "w", default, skip_serializing_if = "Decimal::is_zero")]
     pub worth: Decimal,
+    /// What a newer version keeps.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
@@ -159,4 +179,31 @@ pub fn to_json<T: Serialize>(record: &T) -> Box<str> {
     let json = serde_json::to_string(record);
     debug_assert!(json.is_ok());
     json.unwrap_or_default().into_boxed_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn is_kept<T: Serialize + DeserializeOwned>(json: &str) {
+        let read: T = serde_json::from_str(json).unwrap();
+        assert_eq!(&*to_json(&read), json);
+    }
+
+    #[test]
+    fn what_a_newer_version_keeps_in_a_record_stays() {
+        is_kept::<OrderRecord>(
+            r#"{"a":"5.00","t":1,"e":[{"by":{"rule":"r"},"p":5,"new":{"x":[1]}}],"l":[{"n":"l1","q":"1","new":7}],"r":"1.00","new":"y"}"#,
+        );
+        is_kept::<Redemption>(r#"{"reward":"mug","points":5,"quantity":1,"t":1,"new":[null,true]}"#);
+        is_kept::<SpentRecord>(r#"{"r":["q1"],"new":{"a":1}}"#);
+    }
+
+    #[test]
+    fn a_record_without_anything_new_is_as_it_always_was() {
+        is_kept::<OrderRecord>(r#"{"a":"5.00","t":1,"e":[{"by":{"rule":"r"},"p":5,"s":2}],"w":true}"#);
+        is_kept::<SpentRecord>(r#"{"r":["q1"],"w":"2.00"}"#);
+    }
 }

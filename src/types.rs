@@ -157,7 +157,12 @@ pub struct Buckets(pub u16);
 impl Buckets {
     /// The bucket that a member's account, receipts and outbox live in.
     pub fn of(self, member: &MemberId) -> Bucket {
-        let hash = crc16::State::<crc16::XMODEM>::calculate(member.as_str().as_bytes());
+        self.of_key(member.as_str())
+    }
+
+    /// The same of a record's key, which is its member.
+    pub fn of_key(self, member: &str) -> Bucket {
+        let hash = crc16::State::<crc16::XMODEM>::calculate(member.as_bytes());
         Bucket(hash % self.0.max(1))
     }
 
@@ -179,6 +184,14 @@ pub struct TopicPartition {
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+impl TopicPartition {
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (topic, partition) = text.rsplit_once('/')?;
+        Some(Self { topic: TopicName::from(topic), partition: partition.parse().ok()? })
     }
 }
 
@@ -278,6 +291,9 @@ mod tests {
         let written = Coordinates { topic: "a/b.c".into(), partition: 3, offset: 17 };
         assert_eq!(Coordinates::parse(&written.to_string()), Some(written));
         assert_eq!(Coordinates::parse("orders/x/1"), None);
+        let partition = TopicPartition { topic: "a/b.c".into(), partition: 3 };
+        assert_eq!(TopicPartition::parse(&partition.to_string()), Some(partition));
+        assert_eq!(TopicPartition::parse("orders"), None);
     }
 
     #[test]

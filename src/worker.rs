@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::lane::status::LaneStatus;
 use crate::lane::{Lane, LaneError, LaneSettings};
-use crate::log::{Log, LogError};
+use crate::log::{Archive, Log, LogError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -29,6 +29,12 @@ pub trait Connect: Send + Sync + 'static {
     /// # Errors
     /// Where the store cannot be reached or refuses.
     fn store(&self, lane: usize) -> Result<Self::Store, StoreError>;
+
+    /// What was published, for what the store lost.
+    ///
+    /// # Errors
+    /// Where there is no such lane.
+    fn archive(&self, lane: usize) -> Result<Box<dyn Archive>, LogError>;
 }
 
 /// Running lanes.
@@ -128,7 +134,8 @@ fn run<C: Connect>(
         let Some(log) = patiently(&status, || connect.log(number).map_err(LaneError::Log))? else {
             return Ok(());
         };
-        Lane::new(log, store, settings, metrics, status.clone()).run()
+        let archive = connect.archive(number).map_err(LaneError::Log)?;
+        Lane::new(log, store, archive, settings, metrics, status.clone()).run()
     })();
     status.ended();
     if let Err(error) = &result {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use accrual::account::Retention;
 use accrual::explain::{AsOf, ExplainError, Explainer, Explanation, Question, Verdict, page};
 use accrual::lane::budgets::LeaseTimes;
+use accrual::lane::flood::FloodLimits;
 use accrual::lane::status::LaneStatus;
 use accrual::lane::{Lane, LaneSettings};
 use accrual::log::memory::{MemoryBroker, MemoryLog};
@@ -73,6 +74,7 @@ impl Shop {
     fn open_with(programme: &str) -> Self {
         let versions = versions(programme);
         let buckets = Buckets(2);
+        let window = Duration::from_hours(30 * 24);
         let settings = LaneSettings {
             current: Arc::new(Current::new(versions.clone())),
             outputs: Outputs {
@@ -84,17 +86,19 @@ impl Shop {
             },
             buckets,
             retention: Retention { history: 4, months: versions.kept_months(), days: 30 },
+            dedupe_window: window,
             max_events: 1,
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 10,
+            flood: FloodLimits::NONE,
             leases: LeaseTimes::default(),
             clock_every: Duration::MAX,
+            whole_stretch: 100,
             sleep: |_| {},
             versions,
         };
         let broker = MemoryBroker::new(&[(input().topic, 1), ("internal".into(), 1)]);
-        let window = Duration::from_hours(30 * 24);
         let store = MemoryStore::new(StoreSettings {
             buckets: buckets.0,
             dedupe_window: window,
@@ -103,7 +107,7 @@ impl Shop {
         let log = broker.connect("lane");
         let metrics = Metrics::new(&settings.versions).unwrap();
         let status = Arc::new(LaneStatus::new("0"));
-        let lane = Lane::new(log, store.clone(), settings.clone(), metrics, status);
+        let lane = Lane::new(log, store.clone(), Box::new(broker.clone()), settings.clone(), metrics, status);
         let explainer = Explainer::new(settings.clone(), Box::new(store.clone()), Box::new(broker.clone()));
         Self { broker, store, settings, lane, explainer }
     }

@@ -145,7 +145,7 @@ fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Ha
     let mut log = h.join(&group, &[&input], &group);
     let first = assignment(&mut log);
     assert_eq!(first.len(), 1);
-    assert_eq!((&first[0].committed, first[0].low_watermark), (&None, 0));
+    assert_eq!((&first[0].committed, first[0].low_watermark, first[0].end), (&None, 0, 3));
     let records = read(&mut log, 3);
 
     // Aborted: neither output nor offsets.
@@ -170,6 +170,21 @@ fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Ha
     let mut successor = h.join(&group, &[&input], &group);
     assert_eq!(assignment(&mut successor)[0].committed, Some((2, "from 0".into())));
     assert_eq!(texts(&read(&mut successor, 1)), ["3"]);
+}
+
+fn an_assignment_tells_where_each_partition_ends(h: &mut impl Harness) {
+    let (input, group) = (h.topic(2), h.group());
+    h.publish(&input, 0, &["1", "2"]);
+    let mut log = h.join(&group, &[&input], &group);
+    let ends = |assigned: Vec<Assigned>| {
+        let mut ends: Vec<(i32, i64)> =
+            assigned.iter().map(|assigned| (assigned.partition.partition, assigned.end)).collect();
+        ends.sort_unstable();
+        ends
+    };
+    assert_eq!(ends(assignment(&mut log)), [(0, 2), (1, 0)]);
+    h.publish(&input, 1, &["3", "4", "5"]);
+    assert_eq!(ends(log.rewind().unwrap()), [(0, 2), (1, 3)]);
 }
 
 fn rewinding_brings_the_same_records_again_in_order(h: &mut impl Harness) {
@@ -430,6 +445,7 @@ macro_rules! contract {
             uncommitted_output_is_invisible_until_the_commit,
             aborted_output_never_shows_and_the_producer_goes_on,
             offsets_and_output_are_committed_together_with_their_metadata,
+            an_assignment_tells_where_each_partition_ends,
             rewinding_brings_the_same_records_again_in_order,
             rewinding_while_records_are_on_their_way_lets_none_through_from_behind,
             a_second_lane_takes_half_and_both_are_told,
@@ -459,7 +475,7 @@ contract!(kafka, crate::kafka_support::Kafka::connect());
 /// What only a broker does by itself.
 mod kafka_alone {
     use accrual::log::kafka::{KafkaArchive, KafkaLog, TopicProblems, WantedTopic, check, ensure_topics};
-    use accrual::log::{Archive, KeyQuery, Partitions};
+    use accrual::log::{Archive, KeyQuery, Partitions, Reach, Stretch};
     use accrual::types::Coordinates;
 
     use super::*;
@@ -501,7 +517,7 @@ mod kafka_alone {
         log.send_offsets(&[position]).unwrap();
         log.commit().unwrap();
         let Err(LogError::Broken(why)) = log.rewind() else { panic!("went on") };
-        assert!(why.contains("17") && why.contains("--reset-offsets"), "{why}");
+        assert!(why.contains("17") && why.contains("accrual accept-recreated"), "{why}");
     }
 
     #[test]
@@ -567,12 +583,49 @@ mod kafka_alone {
     }
 
     #[test]
+    fn a_stretch_is_whole_once_every_transaction_in_it_is_decided() {
+        let mut h = Kafka::connect();
+        let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+        let archive = KafkaArchive::new(h.settings(&group, &[&input], "none"));
+        let soon = |patience| Instant::now() + patience;
+        let scan = |from, until, patience| {
+            let mut read = Vec::new();
+            let of = place(&output, 0);
+            let whole = archive.scan(&Stretch { of, from, until }, soon(patience), &mut |record| {
+                read.push(record);
+                true
+            });
+            (whole.unwrap(), texts(&read))
+        };
+        let reach = || archive.reach(&output, soon(PATIENCE)).unwrap().remove(0);
+        h.publish_committed(&output, 0, &["a", "b", "c"]);
+        h.publish_aborted(&output, 0, &["aborted"]);
+        let end = reach().end;
+        assert_eq!(reach(), Reach { partition: 0, first: 0, decided: end, end });
+        assert_eq!(scan(0, end, PATIENCE), (true, ["a", "b", "c"].map(String::from).to_vec()));
+        assert_eq!(scan(1, 2, PATIENCE), (true, vec!["b".to_owned()]));
+        assert_eq!(scan(2, 2, PATIENCE), (true, vec![]));
+
+        let mut log = h.join(&group, &[&input], &group);
+        log.begin().unwrap();
+        log.send(&[out(&output, "open")]).unwrap();
+        until("what is open", || (reach().end > end).then_some(()));
+        let open = reach();
+        assert_eq!(open.decided, end);
+        assert!(!scan(end, open.end, TICK).0, "nobody knows yet what becomes of it");
+        log.commit().unwrap();
+        assert_eq!(scan(end, open.end, PATIENCE), (true, vec!["open".to_owned()]));
+        assert_eq!(archive.reach(&h.group().as_str().into(), soon(PATIENCE)).unwrap(), [], "no such topic");
+    }
+
+    #[test]
     fn output_topics_are_made_as_they_must_be_or_all_named() {
         let mut h = Kafka::connect();
         let (plain, accounts) = (h.topic(1), TopicName::from(h.group().as_str()));
         let wanted = |name: &TopicName, compacted| WantedTopic {
             name: name.clone(),
             compacted,
+            takes_inputs: false,
             partitions: Some(3),
             config: [("retention.ms".to_owned(), "86400000".to_owned())].into(),
         };

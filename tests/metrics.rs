@@ -28,12 +28,15 @@ fn rendered() -> String {
     metrics.tier_changes.with_label_values(&["basic", "silver"]).inc();
     metrics.duplicates.with_label_values(&["event_id"]).inc();
     metrics.dead_letters.with_label_values(&["not_json"]).inc();
+    metrics.input_stopped.with_label_values(&["0"]).set(0);
     metrics.condition_failures.with_label_values(&["new-books"]).inc();
     metrics.lag.with_label_values(&["orders", "0"]).set(3);
     metrics.batch_events.observe(100.0);
     metrics.step_seconds.with_label_values(&["poll"]).observe(0.01);
     metrics.end_to_end_seconds.observe(0.02);
     metrics.store_conflicts.inc();
+    metrics.store_repairs.inc();
+    metrics.store_restored.with_label_values(&["accounts"]).inc();
     metrics.transactions.with_label_values(&["committed"]).inc();
     metrics.rebalances.with_label_values(&["0"]).inc();
     metrics.accounts_cached.with_label_values(&["0"]).set(7);

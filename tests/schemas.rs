@@ -17,14 +17,15 @@ use std::sync::LazyLock;
 
 use accrual::account::{Account, Retention};
 use accrual::commands::schemas::differences;
-use accrual::entry::{Message, Renderer};
+use accrual::entry::{Chain, LedgerReceipts, Message, Renderer};
 use accrual::event::Event;
 use accrual::event::decode::{Decoded, Decoder};
 use accrual::event::internal::{CAME, Celebration, RECEIVED, REFERRED, WAITED};
+use accrual::ledger::Published;
 use accrual::log::Record;
 use accrual::programme::Programme;
 use accrual::rules::Outside;
-use accrual::store::ReceiptKey;
+use accrual::store::{Receipt, ReceiptKey};
 use accrual::types::{Coordinates, EventType, MemberId, Occasion, Points};
 use accrual::{rules, schema};
 use jiff::Timestamp;
@@ -227,10 +228,26 @@ impl Shop {
         let record = |key: &ReceiptKey| self.records.borrow().get(key).cloned();
         let outside = Outside { paid_before: &|_| false, left: &|_| Points(i64::MAX), record: &record };
         let outcome = rules::apply(&self.programme, account, event, &retention, &outside).unwrap();
-        self.records.borrow_mut().extend(outcome.records);
-        let changes = outcome.applied.iter();
-        self.published
-            .extend(changes.map(|applied| self.renderer.change(event, applied, &self.programme.version)));
+        let own = Receipt {
+            at: Coordinates { topic: "t".into(), partition: 1, offset: 7 },
+            fingerprint: event.fingerprint,
+            record: None,
+        };
+        let keys = event.business_key.iter().map(|key| (key.clone(), own.clone()));
+        // As if another event had made them.
+        let made = |record: &str| Receipt { fingerprint: 1, record: Some(record.into()), ..own.clone() };
+        let records = outcome.records.iter().map(|(key, record)| (key.clone(), made(record)));
+        let budgets = [("campaign".into(), Points(-5))].into();
+        let mut receipts = Some(LedgerReceipts::new(&own, keys.chain(records), budgets));
+        self.records.borrow_mut().extend(outcome.records.iter().cloned());
+        for applied in &outcome.applied {
+            let (version, receipts) = (&self.programme.version, receipts.take());
+            let mut change = self.renderer.change(event, applied, version, receipts.as_ref());
+            Chain::seal(&mut account.chain, &mut change);
+            let read = Published::parse(&change).unwrap();
+            assert_eq!((read.receipts.map(|read| *read), read.chain), (receipts, account.chain));
+            self.published.push(change);
+        }
         let json = account.to_json();
         let account = self.renderer.snapshot(&account.member_id, account.version, &event.time_text, &json);
         self.published.push(account);

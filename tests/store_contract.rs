@@ -28,6 +28,8 @@ mod redis_only;
 mod rules;
 #[path = "store_contract/same_answers.rs"]
 mod same_answers;
+#[path = "store_contract/servers.rs"]
+mod servers;
 
 use ground::Ground;
 
@@ -68,12 +70,19 @@ hold! {
     rules::five_thousand_members_are_committed_and_loaded_in_one_call,
     rules::members_with_odd_names_are_kept_apart,
     rules::processed_ranges_that_touch_or_overlap_are_merged,
+    rules::what_is_known_of_a_topic_is_told_by_partition_and_forgotten_without_that_of_others,
     rules::ranges_added_by_two_threads_at_once_are_all_there,
     rules::nothing_asked_is_nothing_answered,
     rules::an_event_is_found_by_its_id_alone_under_each_of_its_sources,
     rules::a_store_can_be_probed,
     rules::who_falls_due_is_given_to_one_and_after_a_while_to_another,
     rules::a_commit_that_is_refused_does_not_say_when_something_falls_due,
+    rules::when_something_falls_due_is_told_of_those_who_are_asked_for,
+    rules::every_member_with_an_account_is_found,
+    budgets::what_is_spent_is_what_was_granted_whether_its_lease_has_ended_or_not,
+    servers::who_has_not_adopted_the_server_commits_nothing,
+    servers::nothing_is_confirmed_or_restored_on_another_server,
+    servers::what_is_there_stays_and_what_is_not_is_restored_once,
     budgets::leases_shrink_with_what_is_free_and_together_are_the_budget,
     budgets::one_who_needs_more_than_a_share_leases_it_and_at_most_what_is_free,
     budgets::a_budget_of_as_many_points_as_a_programme_may_name_is_counted_exactly,

@@ -7,6 +7,7 @@ mod activity;
 mod lots;
 mod profile;
 mod streak;
+mod unknown;
 mod waiting;
 
 use std::borrow::Cow;
@@ -18,24 +19,37 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::entry::{Absorbed, Change, Entry, EntryKind, Note, Origin, TierChange, TierWhy, Why};
+use crate::entry::{Absorbed, Chain, Change, Entry, EntryKind, Note, Origin, TierChange, TierWhy, Why};
 use crate::programme::Period;
 use crate::types::{MemberId, Points, PointsOverflow, RewardId, RuleId, TierId};
 pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
 pub use lots::{Lot, Lots, MOST_LOTS};
 pub use profile::{Attributes, Celebrated, Profile, ProfileUpdate};
 pub use streak::{Run, Streak};
+pub use unknown::{FORMAT, Unknown};
 pub use waiting::{MOST_WAITING, WaitingRefund};
 
 /// A member's points, tier and what decisions need to remember. As JSON it starts with
-/// `{"v":<version>,`, so that a version can be compared without parsing.
+/// `{"v":<version>,`, so that a version can be compared without parsing; then comes its format.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     /// Counts changes: each entry and each tier change makes it one more.
     #[serde(rename = "v")]
     pub version: u64,
+    /// Which fields an account may have; absent for 1. A greater one than a worker writes may have fields that it does not
+    /// know, and keeps.
+    #[serde(rename = "f", default = "unknown::first_format")]
+    pub format: u16,
+    /// The least format that whoever changes the account must know, where a newer version says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "u16")]
+    pub needs: Option<u16>,
     /// Whose account it is.
     pub member_id: MemberId,
+    /// The last link of the ledger's chain: that of the change which led to this version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(with = "Chain")]
+    pub chain: Option<Chain>,
     /// Points that can be spent.
     pub available: Points,
     /// Points that are earned but still held.
@@ -79,6 +93,9 @@ pub struct Account {
     /// The last entries, newest last.
     #[serde(skip_serializing_if = "VecDeque::is_empty", default)]
     pub history: VecDeque<HistoryLine>,
+    /// What a newer version keeps in it.
+    #[serde(skip)]
+    pub unknown: Option<Box<Unknown>>,
 }
 
 /// The level that a member has.
@@ -222,7 +239,10 @@ impl Account {
     pub fn new(member_id: MemberId) -> Self {
         Self {
             version: 0,
+            format: FORMAT,
+            needs: None,
             member_id,
+            chain: None,
             available: Points::ZERO,
             pending: Points::ZERO,
             tier: None,
@@ -237,15 +257,39 @@ impl Account {
             activity: Activity::default(),
             newest: i64::MIN,
             history: VecDeque::new(),
+            unknown: None,
         }
     }
 
-    /// Reads an account as [`Account::to_json`] wrote it.
+    /// Reads an account as [`Account::to_json`] wrote it, also that of an older or a newer version of the worker.
     ///
     /// # Errors
-    /// Where the text is no account: somebody else wrote it.
+    /// Where the text is no account: somebody else wrote it. And where a newer version has to change it.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        let mut account: Self = serde_json::from_slice(json)?;
+        if account.format > FORMAT || account.needs.is_some() {
+            account.keep_unknown(json)?;
+        }
+        // With its next change it is of this format.
+        account.format = account.format.max(FORMAT);
+        Ok(account)
+    }
+
+    /// Apart from [`Account::from_json`], which every event goes through.
+    #[cold]
+    fn keep_unknown(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
+        if let Some(needs) = self.needs.filter(|needs| *needs > FORMAT) {
+            let (member, format) = (&self.member_id, self.format);
+            return Err(serde::de::Error::custom(format_args!(
+                "the account of {member} has format {format}, which only a worker that knows format {needs} may change, and \
+                 this one knows formats up to {FORMAT}: a newer version of accrual was here; run that version. Nothing was \
+                 changed"
+            )));
+        }
+        let original = std::str::from_utf8(json).map_err(serde::de::Error::custom)?;
+        let known = serde_json::to_string(self)?;
+        self.unknown = Some(Box::new(Unknown::between(original, &known)?));
+        Ok(())
     }
 
     /// The account as JSON that starts with its version.
@@ -254,7 +298,10 @@ impl Account {
         // Serialising plain structs into memory has no way to fail: no I/O, and all keys are text.
         let written = serde_json::to_writer(&mut json, self);
         debug_assert!(written.is_ok());
-        json
+        match &self.unknown {
+            None => json,
+            Some(unknown) => unknown.put_back(json),
+        }
     }
 
     /// Whether these points can be added, or taken where they are below zero, without leaving the range of points.
@@ -396,6 +443,8 @@ impl Account {
                 self.activity = self.activity.without_days();
                 self.streaks.clear();
                 self.history.clear();
+                // Nobody here knows what of it tells who the member is.
+                self.unknown.iter_mut().for_each(|unknown| unknown.forget("profile"));
             }
             Note::Absorbed(other) => self.absorb(other, retention)?,
             Note::Celebrated { occasion, year } => self.profile.celebrated.celebrate(*occasion, *year),
@@ -431,6 +480,10 @@ impl Account {
                 return;
             }
         };
+        if change.from != change.to {
+            // It was said of another level.
+            self.unknown.iter_mut().for_each(|unknown| unknown.forget("tier"));
+        }
         self.tier = Some(Tier { id: change.to.clone(), since, before, until: change.until, noticed: None });
     }
 

@@ -26,7 +26,8 @@ use crate::explain::Explainer;
 use crate::http::HttpState;
 use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
-use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaSettings, MockBroker};
+use crate::lane::flood::FloodLimits;
+use crate::log::kafka::{Credentials, DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaSettings, MockBroker};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
 use crate::programme::{Programme, Versions};
@@ -108,6 +109,7 @@ fn cores() -> usize {
 fn kafka_settings(broker: &MockBroker, client: &str) -> KafkaSettings {
     KafkaSettings {
         properties: BTreeMap::from([("bootstrap.servers".to_owned(), broker.bootstrap())]),
+        credentials: Credentials::default(),
         topics: ShopTopic::ALL
             .map(ShopTopic::name)
             .into_iter()
@@ -170,12 +172,15 @@ impl Demo {
             outputs,
             buckets: BUCKETS,
             retention: retention(&versions, 10, WINDOW),
+            dedupe_window: WINDOW,
             max_events: BATCH,
             max_wait: Duration::from_millis(20),
             max_record_bytes: 1 << 20,
             cached_accounts: 100_000,
+            flood: FloodLimits::NONE,
             leases: LeaseTimes::default(),
             clock_every: CLOCK_EVERY,
+            whole_stretch: crate::repair::WHOLE_STRETCH,
             sleep: std::thread::sleep,
         };
         let archive = KafkaArchive::new(kafka_settings(&broker, "explain"));

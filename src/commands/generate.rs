@@ -33,7 +33,8 @@ pub struct GenerateArgs {
     /// Partitions of the topics that are made.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: i32,
-    /// Any property of librdkafka, such as `client.id=shop`. May be repeated.
+    /// Any property of librdkafka, such as `client.id=shop`; a secret from a file: `sasl.password=@FILE`. May be
+    /// repeated.
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", conflicts_with = "file")]
     properties: Vec<Property>,
     /// How many records, repeats and broken ones among them.

@@ -18,9 +18,14 @@ const STEPS: u64 = 500;
 impl Progress {
     /// A bar for so many events.
     pub fn new(events: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr());
-        let style = "{bar:32} {human_pos} of {human_len} events, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(style) {
+        Self::of(events, "events")
+    }
+
+    /// A bar for so many of something.
+    pub fn of(number: u64, what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(number), ProgressDrawTarget::stderr());
+        let style = format!("{{bar:32}} {{human_pos}} of {{human_len}} {what}, {{per_sec}}, {{eta}} left");
+        if let Ok(style) = ProgressStyle::with_template(&style) {
             bar.set_style(style);
         }
         Self { bar, shown: Cell::new(0) }

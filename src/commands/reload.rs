@@ -1,6 +1,6 @@
 //! Another version of the programme while the worker runs: on SIGHUP, and when one of its files has changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,8 +12,8 @@ use super::setup::{load_versions, log_warnings};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often files are looked at.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches the files of the programme's versions.
 pub struct Reload {
@@ -27,7 +27,13 @@ pub struct Reload {
 
 /// What tells that a file is another one than before. A length tells most changes that come within the
 /// clock's tick.
-type Seen = (SystemTime, u64);
+pub(super) type Seen = (SystemTime, u64);
+
+/// What a file looks like; nothing where it is not there.
+pub(super) fn look_at(path: &Path) -> Option<Seen> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
 
 impl Reload {
     /// Begins with nothing seen, so that the first look compares what the files say with `current`, which was
@@ -96,11 +102,7 @@ impl Reload {
 
     /// Nothing where a file is not there.
     fn look(&self) -> Option<Vec<Seen>> {
-        let seen = |path: &PathBuf| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len()))
-        };
-        self.paths.iter().map(seen).collect()
+        self.paths.iter().map(|path| look_at(path)).collect()
     }
 }
 

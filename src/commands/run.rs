@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use jiff::Timestamp;
 
+use super::credentials::Watch;
 use super::reload::Reload;
 use super::setup::{Connections, SettingsArgs, Setup, Stores, log_warnings};
 use crate::config::Config;
@@ -72,6 +73,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         server.stop();
         return Ok(ExitCode::SUCCESS);
     }
+    let mut credentials = Watch::new(&setup, &instance.name, metrics.clone());
     // It may have taken long until Kafka and the store were there.
     reload.take_up();
     let connections = Connections { kafka, stores };
@@ -79,6 +81,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     state.set_lanes(worker.statuses());
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
+    let mut no_input = None;
     let why = loop {
         std::thread::sleep(Duration::from_millis(20));
         if signal.is_raised() {
@@ -88,7 +91,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             break "a lane ended";
         }
         reload.take_up();
+        credentials.take_up();
         if args.until_idle {
+            no_input = worker.statuses().iter().find_map(|lane| Some((lane.name.clone(), lane.no_input()?)));
+            if no_input.is_some() {
+                break "a lane takes no input";
+            }
             if !worker.is_idle() {
                 idle_since = None;
             } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_FOR {
@@ -100,6 +108,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let stopped = worker.stop(shutdown.grace);
     server.stop();
     stopped?;
+    if let Some((lane, why)) = no_input {
+        anyhow::bail!("there may be more to work off: lane {lane} {why}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,14 +7,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::account::Retention;
-use crate::config::{self, Config, Override};
+use crate::config::{self, Config, Override, Secret, Secretable, StoreFile};
 use crate::explain::Explainer;
 use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
+use crate::log::Archive;
 use crate::log::LogError;
-use crate::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaLog, KafkaSettings, WantedTopic};
+use crate::log::kafka::{
+    Credentials, DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaLog, KafkaSettings, WantedTopic,
+};
 use crate::programme::current::Current;
 use crate::programme::{ProgrammeText, Versions, warnings};
+use crate::repair::WHOLE_STRETCH;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Deployment, Store, StoreError, StoreSettings};
@@ -33,6 +37,8 @@ pub struct Setup {
     pub warnings: Option<Problems>,
     /// The same as lanes and requests look it up, so that it can be exchanged.
     pub current: Arc<Current>,
+    /// What clients log in to Kafka with, as far as it comes from files, so that it can be exchanged.
+    pub credentials: Credentials,
 }
 
 /// Where the settings come from.
@@ -47,7 +53,7 @@ pub struct SettingsArgs {
     pub programme: Vec<String>,
     /// Where accounts are kept, instead of the store in the settings.
     #[arg(long)]
-    pub store: Option<String>,
+    pub store: Option<Secret>,
     /// The brokers, instead of those in the settings.
     #[arg(long)]
     pub bootstrap_servers: Option<String>,
@@ -65,9 +71,10 @@ pub struct SettingsArgs {
 impl SettingsArgs {
     fn overrides(&self) -> Vec<Override> {
         let programmes = (!self.programme.is_empty()).then(|| self.programme.join(","));
+        let store = self.store.as_ref().map(|store| store.reveal().to_owned());
         let flags = [
             ("programme", "--programme", &programmes),
-            ("store", "--store", &self.store),
+            ("store", "--store", &store),
             ("kafka.bootstrap.servers", "--bootstrap-servers", &self.bootstrap_servers),
             ("lanes", "--lanes", &self.lanes),
             ("http.listen", "--listen", &self.listen),
@@ -91,7 +98,8 @@ impl Setup {
         let (versions, warnings) = load_versions(&config.programmes, now)?;
         let versions = Arc::new(versions);
         let current = Arc::new(Current::new(versions.clone()));
-        Ok(Self { config, versions, warnings, current })
+        let credentials = super::credentials::of(&config.kafka);
+        Ok(Self { config, versions, warnings, current, credentials })
     }
 
     /// Reads settings and programme for a command, or says all that is wrong with them; the command then ends with 2.
@@ -101,19 +109,22 @@ impl Setup {
 
     /// What the lanes share.
     pub fn lane_settings(&self) -> LaneSettings {
-        let Config { outputs, batch, buckets, cache, lanes, limits, .. } = &self.config;
+        let Config { outputs, batch, buckets, cache, dead_letters, lanes, limits, .. } = &self.config;
         LaneSettings {
             versions: self.versions.clone(),
             current: self.current.clone(),
             outputs: outputs.clone(),
             buckets: *buckets,
             retention: retention(&self.versions, self.config.history, self.config.dedupe.window),
+            dedupe_window: self.config.dedupe.window,
             max_events: batch.max_events,
             max_wait: batch.max_wait,
             max_record_bytes: limits.max_record_bytes,
             cached_accounts: cache.accounts / (*lanes).max(1),
             leases: LeaseTimes::default(),
+            flood: *dead_letters,
             clock_every: CLOCK_EVERY,
+            whole_stretch: WHOLE_STRETCH,
             sleep: std::thread::sleep,
         }
     }
@@ -122,12 +133,15 @@ impl Setup {
     pub fn kafka_settings(&self, instance: &str, lane: usize) -> KafkaSettings {
         let properties = &self.config.kafka.properties;
         let property = |name: &str| properties.get(name).map(|value| value.reveal().to_owned());
+        let is_plain = |value: &Secretable| !matches!(value, Secretable::File(_));
         let group = property("group.id").unwrap_or_default();
         KafkaSettings {
             properties: properties
                 .iter()
+                .filter(|(_, value)| is_plain(value))
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
+            credentials: self.credentials.clone(),
             // What accrual tells itself it also has to hear.
             topics: self.inputs().chain([&self.config.outputs.internal]).map(ToString::to_string).collect(),
             transactional_id: format!("{group}-{instance}-{lane}"),
@@ -137,18 +151,24 @@ impl Setup {
         }
     }
 
-    fn inputs(&self) -> impl Iterator<Item = &TopicName> {
+    /// The topics that events come from, beside what accrual tells itself.
+    pub fn inputs(&self) -> impl Iterator<Item = &TopicName> {
         self.config.inputs.iter().flat_map(|input| &input.topics)
     }
 
     /// The topics that are written to.
     pub fn output_topics(&self) -> Vec<WantedTopic> {
-        self.config.outputs.all().map(|(setting, name)| wanted(name, setting == "accounts")).into()
+        let of = |(setting, name)| WantedTopic {
+            compacted: setting == "accounts",
+            takes_inputs: setting == "dead_letters",
+            ..wanted(name)
+        };
+        self.config.outputs.all().map(of).into()
     }
 
     /// The topics that must be there: outputs, and inputs so that their absence is named too.
     pub fn wanted_topics(&self) -> Vec<WantedTopic> {
-        let inputs = self.inputs().map(|name| wanted(name, false));
+        let inputs = self.inputs().map(wanted);
         self.output_topics().into_iter().chain(inputs).collect()
     }
 
@@ -166,7 +186,10 @@ impl Setup {
         let settings = self.store_settings();
         match self.config.store.url() {
             None => Stores::Memory(MemoryStore::on_running_clock(settings)),
-            Some(url) => Stores::Redis { url, settings },
+            Some(url) => {
+                let (url, file) = (Secret::new(url), self.config.store_file.clone());
+                Stores::Redis { url, file, settings }
+            }
         }
     }
 
@@ -221,10 +244,11 @@ impl Setup {
     }
 }
 
-fn wanted(name: &TopicName, compacted: bool) -> WantedTopic {
+fn wanted(name: &TopicName) -> WantedTopic {
     WantedTopic {
         name: name.clone(),
-        compacted,
+        compacted: false,
+        takes_inputs: false,
         // Enough for several lanes and workers, where the broker's own default is often one.
         partitions: Some(8),
         config: std::collections::BTreeMap::new(),
@@ -287,8 +311,10 @@ pub enum Stores {
     Memory(MemoryStore),
     /// A connection of its own for each who asks.
     Redis {
-        /// Where it is. Holds the password.
-        url: String,
+        /// Where it is. May hold a password.
+        url: Secret,
+        /// The file that this came from, which is read again for each connection.
+        file: Option<StoreFile>,
         /// How it is set up.
         settings: StoreSettings,
     },
@@ -302,7 +328,13 @@ impl Stores {
     pub fn open(&self) -> Result<Box<dyn Store + Send>, StoreError> {
         match self {
             Stores::Memory(store) => Ok(Box::new(store.clone())),
-            Stores::Redis { url, settings } => Ok(Box::new(RedisStore::connect(url, settings)?)),
+            Stores::Redis { url, file, settings } => {
+                let mut store = RedisStore::connect(url.reveal(), settings)?;
+                if let Some(file) = file.clone() {
+                    store = store.at_changing_url(move || file.url());
+                }
+                Ok(Box::new(store))
+            }
         }
     }
 }
@@ -315,16 +347,25 @@ pub struct Connections {
     pub stores: Stores,
 }
 
+impl Connections {
+    fn settings(&self, lane: usize) -> Result<&KafkaSettings, LogError> {
+        self.kafka.get(lane).ok_or_else(|| LogError::Broken(format!("no lane {lane}")))
+    }
+}
+
 impl Connect for Connections {
     type Log = KafkaLog;
     type Store = Box<dyn Store + Send>;
 
     fn log(&self, lane: usize) -> Result<KafkaLog, LogError> {
-        let settings = self.kafka.get(lane).ok_or_else(|| LogError::Broken(format!("no lane {lane}")))?;
-        KafkaLog::open(settings)
+        KafkaLog::open(self.settings(lane)?)
     }
 
     fn store(&self, _lane: usize) -> Result<Self::Store, StoreError> {
         self.stores.open()
+    }
+
+    fn archive(&self, lane: usize) -> Result<Box<dyn Archive>, LogError> {
+        Ok(Box::new(KafkaArchive::new(self.settings(lane)?.clone())))
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Kafka;
 use super::overlay::variable_of;
 use super::secret::{Secret, Secretable, is_secret_name, text_or_file};
-use crate::log::kafka::{PropertyProblem, property_problem};
+use crate::log::kafka::{OAUTH_TOKEN, PropertyProblem, oauth_token_problem, property_problem};
 use crate::spelling;
 use crate::yaml::{Map, Place, Value, shown};
 
@@ -25,7 +25,16 @@ const COMMIT: &str = "offsets are committed in the transaction that publishes th
 const RESTRICTED: &[(&str, &[&str], &str)] = &[
     ("auto.offset.reset", &["earliest", "smallest", "beginning"], "anything else would skip events"),
     ("enable.ssl.certificate.verification", &["true"], "TLS without verification protects nothing"),
+    ("ssl.endpoint.identification.algorithm", &["https"], "the certificate of any other host would do"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", &["false"], "anybody can write such a token"),
 ];
+
+/// librdkafka's own ways to a token begin so.
+const OAUTH: &str = "sasl.oauthbearer.";
+const OAUTH_BY_FILE: &str =
+    "whoever renews the token writes it to a file, which is named in `sasl.oauthbearer.token`";
+
+const WITHOUT_TLS: &str = "needs TLS, and this worker was built without the feature `tls`";
 
 /// Properties that people set, to find the one that was meant.
 const COMMON: &[&str] = &[
@@ -35,8 +44,10 @@ const COMMON: &[&str] = &[
     "client.rack",
     "security.protocol",
     "sasl.mechanism",
+    "sasl.mechanisms",
     "sasl.username",
     "sasl.password",
+    OAUTH_TOKEN,
     "ssl.ca.location",
     "ssl.certificate.location",
     "ssl.key.location",
@@ -93,6 +104,7 @@ pub(super) fn read(settings: &Map<'_>, folder: &Path) -> Option<Kafka> {
             properties.insert(name.to_owned(), value);
         }
     }
+    mechanism_fits(&section);
     Some(Kafka { properties })
 }
 
@@ -102,9 +114,19 @@ fn property(name: &str, key_place: &Place, value: &Value<'_>, folder: &Path) -> 
         value.collector().report(key_place, format!("{label} cannot be set: {reason}"));
         return None;
     }
+    if name != OAUTH_TOKEN && name.starts_with(OAUTH) {
+        let message = format!("{label} cannot be set: {OAUTH_BY_FILE}");
+        value.collector().report(key_place, message);
+        return None;
+    }
     let mut text = text_or_file(value, folder)?;
-    if is_secret_name(name) {
-        text = Secretable::Hidden(Secret::new(text.reveal()));
+    if name == OAUTH_TOKEN {
+        return token(value, text);
+    }
+    if let Secretable::Plain(plain) = &text
+        && is_secret_name(name)
+    {
+        text = Secretable::Hidden(Secret::new(plain.as_str()));
     }
     let restricted = RESTRICTED.iter().find(|(restricted, ..)| *restricted == name);
     if let Some((_, allowed, reason)) = restricted.filter(|(_, allowed, _)| !allowed.contains(&text.reveal()))
@@ -124,6 +146,45 @@ fn property(name: &str, key_place: &Place, value: &Value<'_>, folder: &Path) -> 
     Some(text)
 }
 
+/// What the property of accrual's own needs.
+fn token(value: &Value<'_>, text: Secretable) -> Option<Secretable> {
+    let Secretable::File(file) = &text else {
+        value.report(format!(
+            "{} must be {{file: PATH}}: a token expires, and the file is read again",
+            value.label()
+        ));
+        return None;
+    };
+    match oauth_token_problem(file.path()) {
+        None => Some(text),
+        Some(why) => {
+            value.report(why);
+            None
+        }
+    }
+}
+
+/// A token is of no use without its mechanism, and the mechanism none without a token; and some need the feature.
+fn mechanism_fits(section: &Map<'_>) {
+    let given = ["sasl.mechanism", "sasl.mechanisms"].into_iter().find_map(|name| section.get(name));
+    let is_text = |value: &&Value<'_>| value.is_scalar();
+    let mechanism = given.as_ref().filter(is_text).and_then(Value::text).unwrap_or_default();
+    let (is_oauth, token) = (mechanism == "OAUTHBEARER", section.get(OAUTH_TOKEN));
+    match (&given, &token) {
+        (_, Some(token)) if !is_oauth => {
+            token.report(format!("`kafka.{OAUTH_TOKEN}` needs `sasl.mechanism: OAUTHBEARER`"));
+        }
+        (Some(given), None) if is_oauth => {
+            given.report(format!("OAUTHBEARER needs `{OAUTH_TOKEN}: {{file: PATH}}`, where {OAUTH_BY_FILE}"));
+        }
+        _ => {}
+    }
+    let needs_tls = is_oauth || mechanism.starts_with("SCRAM-");
+    if let Some(given) = given.filter(|_| needs_tls && !cfg!(feature = "tls-system")) {
+        given.report(format!("{} {WITHOUT_TLS}", given.label()));
+    }
+}
+
 /// Continues a sentence that starts with the property.
 fn unknown(name: &str) -> String {
     match spelling::closest(name, COMMON.iter().copied()) {
@@ -138,7 +199,7 @@ fn refused(problem: &str, value: &Secretable) -> String {
         return problem.to_owned();
     }
     if problem.contains("not available at build time") || problem.contains("in this build") {
-        return "needs TLS, and this worker was built without the feature `tls`".to_owned();
+        return WITHOUT_TLS.to_owned();
     }
     match value {
         // Which says no more than this.
@@ -146,6 +207,6 @@ fn refused(problem: &str, value: &Secretable) -> String {
             format!("cannot be {}", shown(text))
         }
         Secretable::Plain(text) => format!("cannot be {}: {}", shown(text), problem.trim_end()),
-        Secretable::Hidden(_) => "has a value that librdkafka does not take".to_owned(),
+        Secretable::Hidden(_) | Secretable::File(_) => "has a value that librdkafka does not take".to_owned(),
     }
 }

@@ -19,13 +19,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::lane::flood::FloodLimits;
 use crate::types::{Buckets, Outputs, TopicName};
 use crate::yaml::{self, Collector, Node, Problems, Value, shown};
 
 pub use http::{Access, Http, Rate, Redemptions};
 pub use overlay::Override;
-pub use secret::{Secret, Secretable};
-pub use store::StoreAddress;
+pub use secret::{Secret, SecretFile, Secretable};
+pub use store::{StoreAddress, StoreFile};
 pub use tokens::{Kind, TokenFile};
 
 /// Everything that the worker is told from outside, validated.
@@ -39,6 +40,8 @@ pub struct Config {
     pub outputs: Outputs,
     /// Where accounts are kept.
     pub store: StoreAddress,
+    /// The file that this came from, if it did: it may hold another password by the next connection.
+    pub store_file: Option<StoreFile>,
     /// The files of the programme's versions, absolute or relative to the working directory; at least one.
     pub programmes: Vec<PathBuf>,
     /// The HTTP server.
@@ -49,6 +52,8 @@ pub struct Config {
     pub batch: Batch,
     /// How repeated events are told.
     pub dedupe: Dedupe,
+    /// From when on a lane takes no more input because of dead letters.
+    pub dead_letters: FloodLimits,
     /// How long orders and redemptions are remembered.
     pub refunds: Refunds,
     /// How many of its last entries an account keeps in short form.
@@ -126,7 +131,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
 #[derive(Clone, Debug)]
 pub struct Kafka {
     /// librdkafka's properties by their own names, for consumers and producers alike. Holds
-    /// `bootstrap.servers` and `group.id`, and nothing that the worker must control itself.
+    /// `bootstrap.servers` and `group.id`, and nothing that the worker must control itself; and accrual's own
+    /// [`OAUTH_TOKEN`](crate::log::kafka::OAUTH_TOKEN), always from a file.
     pub properties: BTreeMap<String, Secretable>,
 }
 

@@ -1,6 +1,7 @@
 //! Puts what the environment and the flags say over what the file says.
 
 use std::ffi::OsString;
+use std::fmt;
 
 use crate::spelling;
 use crate::yaml::{Collector, Content, Entry, Node, Place, shown};
@@ -31,6 +32,9 @@ const SETTINGS: &[&str] = &[
     "batch.max_events",
     "batch.max_wait",
     "dedupe.window",
+    "dead_letters.max_share",
+    "dead_letters.min_events",
+    "dead_letters.window",
     "refunds.window",
     "history",
     "shutdown.grace",
@@ -49,7 +53,7 @@ const RESERVED: &[&str] =
     &["ACCRUAL_LOG", "ACCRUAL_CONFIG", "ACCRUAL_TEST_", "ACCRUAL_REQUIRE_", "ACCRUAL_BENCH_"];
 
 /// A setting given by a flag.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Override {
     /// The setting's path: `batch.max_wait`, `kafka.bootstrap.servers`.
     pub setting: String,
@@ -57,6 +61,14 @@ pub struct Override {
     pub value: String,
     /// The flag, as messages name it: `--max-wait`.
     pub flag: String,
+}
+
+impl fmt::Debug for Override {
+    /// Leaves out the value, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, value: _, flag } = self;
+        write!(f, "{flag} for {setting}")
+    }
 }
 
 /// Where a variable or a flag puts its value.

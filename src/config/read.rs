@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
+use rust_decimal::Decimal;
+
 use super::overlay::variable_of;
 use super::{
-    Batch, Cache, Config, Dedupe, Input, Limits, Refunds, Shutdown, StoreAddress, http, kafka, secret, store,
-    topics,
+    Batch, Cache, Config, Dedupe, Input, Limits, Refunds, Secretable, Shutdown, StoreAddress, StoreFile,
+    http, kafka, secret, store, topics,
 };
+use crate::lane::flood::FloodLimits;
 use crate::types::{Buckets, TopicName};
 use crate::yaml::{Map, Place, Value, parse_duration};
 
@@ -25,6 +28,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         "lanes",
         "batch",
         "dedupe",
+        "dead_letters",
         "refunds",
         "history",
         "shutdown",
@@ -38,6 +42,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let kafka = kafka::read(&settings, folder);
     let topics = topics::read(&settings);
     let store = required(&settings, "store").and_then(|value| store_address(&value, folder));
+    let (store, store_file) = store.map_or((None, None), |(address, file)| (Some(address), file));
     let programmes = required(&settings, "programme").and_then(|value| programmes(&value, folder));
     let inputs: Option<Vec<TopicName>> = topics.as_ref().map(|(inputs, _)| inputs.concat());
     let http = http::read(&settings, folder, inputs.as_deref());
@@ -45,6 +50,7 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
     let batch = batch(&settings);
     let dedupe = section(&settings, "dedupe", &["window"]);
     let window = optional(dedupe.as_ref(), "window", days(30), |value| value.duration("1h", "3650d"));
+    let dead_letters = dead_letters(&settings);
     let refunds = section(&settings, "refunds", &["window"]);
     let refunds = optional(refunds.as_ref(), "window", days(90), |value| value.duration("1h", "3650d"));
     let history = settings.get("history").map_or(Some(10), |value| value.whole(0..=1_000));
@@ -65,11 +71,13 @@ pub(super) fn config(root: &Value<'_>, folder: &Path) -> Option<Config> {
         inputs: inputs.into_iter().map(|topics| Input { topics }).collect(),
         outputs,
         store: store?,
+        store_file,
         programmes: programmes?,
         http: http?,
         lanes: lanes?,
         batch: batch?,
         dedupe: Dedupe { window: window? },
+        dead_letters: dead_letters?,
         refunds: Refunds { window: refunds? },
         history: history?,
         shutdown: Shutdown { grace: grace? },
@@ -135,10 +143,13 @@ fn days(count: u64) -> std::time::Duration {
     seconds(count * 24 * 60 * 60)
 }
 
-fn store_address(value: &Value<'_>, folder: &Path) -> Option<StoreAddress> {
+fn store_address(value: &Value<'_>, folder: &Path) -> Option<(StoreAddress, Option<StoreFile>)> {
     let text = secret::text_or_file(value, folder)?;
     match store::parse(text.reveal()) {
-        Ok(address) => Some(address),
+        Ok(address) => {
+            let file = if let Secretable::File(file) = text { Some(StoreFile(file)) } else { None };
+            Some((address, file))
+        }
         Err(why) => {
             value.report(format!("{} {why}", value.label()));
             None
@@ -163,6 +174,20 @@ fn batch(settings: &Map<'_>) -> Option<Batch> {
     let default = parse_duration("20ms").unwrap_or_default();
     let max_wait = optional(section.as_ref(), "max_wait", default, |value| value.duration("1ms", "10s"));
     Some(Batch { max_events: max_events?, max_wait: max_wait? })
+}
+
+fn dead_letters(settings: &Map<'_>) -> Option<FloodLimits> {
+    let section = section(settings, "dead_letters", &["max_share", "min_events", "window"]);
+    let usual = FloodLimits::default();
+    let max_share = optional(section.as_ref(), "max_share", usual.max_share, |value| {
+        value.decimal("a share from 0 to 1, such as 0.5; 1 for no limit", |share| {
+            (Decimal::ZERO..=Decimal::ONE).contains(&share)
+        })
+    });
+    let min_events =
+        optional(section.as_ref(), "min_events", usual.min_events, |value| value.whole(1..=1_000_000_000));
+    let window = optional(section.as_ref(), "window", usual.window, |value| value.duration("1s", "1d"));
+    Some(FloodLimits { max_share: max_share?, min_events: min_events?, window: window? })
 }
 
 fn instance(value: &Value<'_>) -> Option<String> {

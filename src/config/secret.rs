@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::kafka::is_harmless_property;
 use super::read::path_from;
@@ -24,9 +24,59 @@ impl Secret {
     }
 }
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// A file with one secret, and what it held when it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    path: PathBuf,
+    held: Secret,
+}
+
+impl SecretFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Why it cannot be used. The message names the file and quotes nothing of it.
+    pub fn read(path: PathBuf) -> Result<Self, String> {
+        match read_trimmed(&path) {
+            Ok(text) => Ok(Self { path, held: Secret(text) }),
+            Err(why) => Err(format!("cannot read {}: {why}", shown(&path.display().to_string()))),
+        }
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_again(&self) -> Result<Self, String> {
+        Self::read(self.path.clone())
+    }
+
+    /// What it held.
+    pub fn held(&self) -> &Secret {
+        &self.held
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "*** of {}", self.path.display())
     }
 }
 
@@ -35,8 +85,10 @@ impl fmt::Debug for Secret {
 pub enum Secretable {
     /// May be shown.
     Plain(String),
-    /// Came from a file, or its name says that it is a secret.
+    /// Its name says that it is a secret.
     Hidden(Secret),
+    /// Came from a file.
+    File(SecretFile),
 }
 
 impl Secretable {
@@ -45,6 +97,7 @@ impl Secretable {
         match self {
             Self::Plain(text) => text,
             Self::Hidden(secret) => secret.reveal(),
+            Self::File(file) => file.held.reveal(),
         }
     }
 }
@@ -54,6 +107,7 @@ impl fmt::Debug for Secretable {
         match self {
             Self::Plain(text) => fmt::Debug::fmt(text, f),
             Self::Hidden(secret) => fmt::Debug::fmt(secret, f),
+            Self::File(file) => fmt::Debug::fmt(file, f),
         }
     }
 }
@@ -144,10 +198,10 @@ pub(super) fn text_or_file(value: &Value<'_>, folder: &Path) -> Option<Secretabl
         return None;
     };
     let path = path_from(&file, folder, file.text()?);
-    match read_trimmed(&path) {
-        Ok(text) => Some(Secretable::Hidden(Secret(text))),
+    match SecretFile::read(path) {
+        Ok(secret) => Some(Secretable::File(secret)),
         Err(why) => {
-            file.report(format!("cannot read {}: {why}", shown(&path.display().to_string())));
+            file.report(why);
             None
         }
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use redis::IntoConnectionInfo as _;
 
-use super::secret::Secret;
+use super::secret::{Secret, SecretFile};
+use crate::yaml::shown;
 
 /// Where accounts are kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,6 +73,23 @@ fn without_credentials(url: &Secret) -> String {
     }
 }
 
+/// The file that an address came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreFile(pub(super) SecretFile);
+
+impl StoreFile {
+    /// The address as one URL, as the file has it now.
+    ///
+    /// # Errors
+    /// Why it cannot be used. The message names the file and quotes nothing of it.
+    pub fn url(&self) -> Result<String, String> {
+        let name = shown(&self.0.path().display().to_string());
+        let read = self.0.read_again()?;
+        let address = parse(read.held().reveal()).map_err(|why| format!("what {name} holds {why}"))?;
+        address.url().ok_or_else(|| format!("{name} says `memory` now, where accounts would be lost"))
+    }
+}
+
 /// Reads `memory`, `redis://host:6379`, `rediss://…` or `redis-cluster://a:7000,b:7000`.
 ///
 /// The error continues a sentence that starts with the setting's name. It quotes nothing, for the
@@ -107,7 +125,7 @@ fn cluster(scheme: &str, rest: &str) -> Result<StoreAddress, String> {
 }
 
 fn node(scheme: &str, rest: &str) -> Result<Secret, String> {
-    if scheme == "rediss" && !cfg!(feature = "tls") {
+    if scheme == "rediss" && !cfg!(feature = "tls-system") {
         return Err("needs TLS, and this worker was built without the feature `tls`".to_owned());
     }
     if rest.contains('#') {

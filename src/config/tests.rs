@@ -112,6 +112,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.buckets, Buckets(32));
     assert_eq!(config.cache.accounts, 100_000);
     assert_eq!(config.limits.max_record_bytes, 1_048_576);
+    assert_eq!(config.dead_letters, FloodLimits::default());
     assert_eq!(config.instance, None);
     assert_eq!(config.outputs.dead_letters.as_str(), "accrual.dead-letters");
 }
@@ -188,6 +189,9 @@ fn every_setting_has_a_variable_that_sets_it() {
         ("batch.max_events", "8"),
         ("batch.max_wait", "9ms"),
         ("dedupe.window", "10h"),
+        ("dead_letters.max_share", "0.25"),
+        ("dead_letters.min_events", "17"),
+        ("dead_letters.window", "18s"),
         ("history", "11"),
         ("shutdown.grace", "12s"),
         ("create_topics", "true"),
@@ -223,6 +227,7 @@ fn every_setting_has_a_variable_that_sets_it() {
         "max_events: 8",
         "max_wait: 9ms",
         "window: 36000s",
+        "FloodLimits { max_share: 0.25, min_events: 17, window: 18s }",
         "history: 11",
         "grace: 12s",
         "create_topics: true",
@@ -336,6 +341,10 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
             "dedupe: {window: 59m}",
             "5:18 `dedupe.window` must be a time such as 20ms, 25s, 5m, 12h or 30d, from 1h to 3650d, not `59m`",
         ),
+        (
+            "dead_letters: {max_share: 50%}",
+            "5:27 `dead_letters.max_share` must be a share from 0 to 1, such as 0.5; 1 for no limit, not `50%`",
+        ),
         ("create_topics: yes", "5:16 `create_topics` must be `true` or `false`, not `yes`"),
         ("buckets: 0", "5:10 `buckets` must be a whole number from 1 to 16384, not `0`"),
         (
@@ -370,7 +379,7 @@ fn a_setting_that_cannot_be_is_refused_with_what_would_be_right() {
         ),
         (
             "topics: x",
-            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, refunds, history, shutdown, create_topics, buckets, cache, instance, limits",
+            "5:1 unknown key `topics`; known here: kafka, inputs, outputs, store, programme, http, lanes, batch, dedupe, dead_letters, refunds, history, shutdown, create_topics, buckets, cache, instance, limits",
         ),
         ("store: memory", "5:1 `store` is given twice; the first is on line 3"),
     ];
@@ -480,7 +489,7 @@ fn a_store_is_an_address_that_can_be_connected_to() {
         assert_eq!(shown(text), expected, "{text}");
     }
     let tls = shown("rediss://a");
-    if cfg!(feature = "tls") {
+    if cfg!(feature = "tls-system") {
         assert_eq!(tls, "rediss://a");
     } else {
         assert_eq!(tls, "error: needs TLS, and this worker was built without the feature `tls`");
@@ -504,7 +513,7 @@ store: {file: store}
 programme: p.yaml
 ";
     // Without TLS librdkafka knows no passwords of keys.
-    let text = if cfg!(feature = "tls") {
+    let text = if cfg!(feature = "tls-system") {
         text.to_owned()
     } else {
         text.replace("  ssl.key.password: hunter2\n", "")
@@ -516,6 +525,16 @@ programme: p.yaml
     assert_eq!(url.reveal(), "redis://me:hunter2@localhost");
     let debug = format!("{config:?} {config:#?} {}", config.store);
     assert!(!debug.contains("hunter2") && debug.contains("\"sasl.password\": ***"), "{debug}");
+    // The address is asked of the file again; what it may not hold by then is told without what it holds.
+    let file = config.store_file.as_ref().unwrap();
+    folder.file("store", "redis://me:hunter3@localhost");
+    assert_eq!(file.url().unwrap(), "redis://me:hunter3@localhost");
+    for wrong in ["redis:/me:hunter3@localhost", "memory", ""] {
+        folder.file("store", wrong);
+        let why = file.url().unwrap_err();
+        assert!(why.contains("store`") && !why.contains("hunter3"), "{why}");
+    }
+    folder.file("store", "redis://me:hunter2@localhost");
 
     let environment = [
         ("ACCRUAL_KAFKA__SASL__PASSWORD_FILE", folder.0.join("password").display().to_string()),
@@ -594,6 +613,41 @@ fn tokens_are_read_from_files_a_line_each_and_what_is_wrong_there_is_named_and_n
         let problems = Config::load(Some(&path), [], &[]).unwrap_err();
         assert_eq!(short(&problems), [expected], "{text}");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+}
+
+#[test]
+fn a_token_for_kafka_comes_from_a_file_with_its_mechanism_and_nothing_else_of_oauthbearer_is_taken() {
+    let folder = Folder::new("oauth");
+    // {"alg":"none"} and {"exp":4102444800}, the year 2100.
+    folder.file("token", "eyJhbGciOiJub25lIn0.eyJleHAiOjQxMDI0NDQ4MDB9.hunter2\n");
+    folder.file("no-token", "hunter2");
+    let load = |kafka: &str| {
+        let text = LEAST.replace("accrual}", &format!("accrual, {kafka}}}"));
+        Config::load(Some(&folder.file("accrual.yaml", text)), [], &[])
+    };
+    let right = load("sasl.mechanism: OAUTHBEARER, sasl.oauthbearer.token: {file: token}");
+    if cfg!(feature = "tls-system") {
+        let config = right.unwrap();
+        assert!(config.kafka.properties["sasl.oauthbearer.token"].reveal().ends_with(".hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    } else {
+        let problems = right.unwrap_err().to_string();
+        assert!(problems.contains("`kafka.sasl.mechanism` needs TLS"), "{problems}");
+    }
+    let cases = [
+        ("sasl.oauthbearer.token: hunter2", "must be {file: PATH}: a token expires"),
+        ("sasl.oauthbearer.token: {file: no-token}", "is no JWT"),
+        ("sasl.oauthbearer.token: {file: token}", "needs `sasl.mechanism: OAUTHBEARER`"),
+        ("sasl.mechanism: OAUTHBEARER", "OAUTHBEARER needs `sasl.oauthbearer.token: {file: PATH}`"),
+        ("sasl.oauthbearer.method: oidc", "whoever renews the token writes it to a file"),
+        ("sasl.oauthbearer.client.secret: hunter2", "whoever renews the token writes it to a file"),
+        ("ssl.endpoint.identification.algorithm: none", "must be https: the certificate of any other host"),
+        ("enable.sasl.oauthbearer.unsecure.jwt: true", "must be false: anybody can write such a token"),
+    ];
+    for (kafka, expected) in cases {
+        let problems = load(kafka).unwrap_err().to_string();
+        assert!(problems.contains(expected) && !problems.contains("hunter2"), "{problems}");
     }
 }
 

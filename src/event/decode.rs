@@ -30,6 +30,14 @@ pub const MOST_ITEMS: usize = 1_000;
 /// Ids may be this many bytes long; they become keys.
 pub const LONGEST_ID: usize = 512;
 
+/// An event's data may hold about so many values (each opening bracket and each comma counts as one): read one by one
+/// they take many times the memory that they take as text.
+pub const MOST_VALUES: usize = 200_000;
+
+/// Objects and lists of an event's data may stand this deep within each other: whoever reads them, here and behind what
+/// is published, is spared a stack that overflows.
+pub const DEEPEST: usize = 100;
+
 /// A redemption may be for so many of a reward.
 pub const MOST_QUANTITY: i64 = 1_000;
 
@@ -135,6 +143,7 @@ impl Decoder {
         let Some(data) = envelope.data else {
             return Err(Rejected::new(Reason::NoMember, "the event has no data, expected data.member_id"));
         };
+        check_size(data)?;
         let facts = self.facts(kind, data)?;
         let id = EventId { source: source.into(), id: id.into() };
         Ok(Decoded::Event(Box::new(Event {
@@ -336,7 +345,13 @@ impl Decoder {
         let amount = amount.ok_or_else(|| {
             Rejected::new(Reason::BadAmount, format!("{} × quantity is out of range", field("price")))
         })?;
-        let line = item.line_id.as_ref().map(|line| line.0.as_ref().into());
+        let line = item.line_id.as_ref().map(|line| line.0.as_ref());
+        if let Some(line) = line.filter(|line| line.len() > LONGEST_ID) {
+            let detail =
+                format!("{} has {} bytes, at most {LONGEST_ID} are allowed", field("line_id"), line.len());
+            return Err(Rejected::new(Reason::TooLong, detail));
+        }
+        let line = line.map(Into::into);
         Ok(Item { line, quantity, amount })
     }
 }
@@ -555,6 +570,49 @@ fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Rejected> {
         return Err(Rejected::new(Reason::WrongKind, detail));
     }
     serde_json::from_str(data).map_err(|error| cloudevents::json_fault("data", &error))
+}
+
+/// See [`MOST_VALUES`] and [`DEEPEST`]. Every event passes here: the bytes are counted in one vectorised pass, and only what
+/// has many brackets is looked at again.
+fn check_size(data: &str) -> Result<(), Rejected> {
+    let many = |of: [u8; 2]| data.bytes().filter(|byte| *byte == of[0] || *byte == of[1]).count();
+    let (opened, commas) = (many(*b"{["), many(*b",,"));
+    if opened + commas > MOST_VALUES {
+        let detail = format!("data holds some {} values, at most {MOST_VALUES} are allowed", opened + commas);
+        return Err(Rejected::new(Reason::TooLong, detail));
+    }
+    if opened > DEEPEST && depth(data) > DEEPEST {
+        let detail = format!("objects and lists of data stand more than {DEEPEST} deep within each other");
+        return Err(Rejected::new(Reason::NotJson, detail));
+    }
+    Ok(())
+}
+
+/// How deep objects and lists stand within each other in JSON.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // On to the quote that ends the text.
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn member(id: Option<Text<'_>>) -> Result<MemberId, Rejected> {

@@ -20,8 +20,9 @@ use crate::event::decode::{Decoded, Decoder};
 use crate::explain::{Explainer, Explanation};
 use crate::lane::LaneSettings;
 use crate::lane::budgets::LeaseTimes;
+use crate::lane::flood::FloodLimits;
 use crate::lane::status::LaneStatus;
-use crate::log::{Archive, Delivery, KeyQuery, LogError, OutRecord, Record, Sender};
+use crate::log::{Archive, Delivery, KeyQuery, LogError, OutRecord, Reach, Record, Sender, Stretch};
 use crate::metrics::Metrics;
 use crate::programme::current::Current;
 use crate::programme::{Programme, ProgrammeText, Versions};
@@ -29,10 +30,11 @@ use crate::record::{self, Redemption};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     AccountWrite, Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest,
-    LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings, event_key,
+    LoadBucket, LoadedBucket, Located, OffsetRange, OutboxKey, Receipt, RestoreBucket, Restored, Spent,
+    Store, StoreError, StoreSettings, event_key,
 };
 use crate::types::{
-    Bucket, Buckets, CampaignId, Coordinates, EventId, MemberId, Outputs, Points, TopicPartition,
+    Bucket, Buckets, CampaignId, Coordinates, EventId, MemberId, Outputs, Points, TopicName, TopicPartition,
 };
 
 const BUCKETS: Buckets = Buckets(8);
@@ -70,7 +72,9 @@ impl Shop {
             dedupe_window: Duration::from_mins(1),
             refunds_window: Duration::from_mins(1),
         };
-        Self { store: MemoryStore::new(settings), away: Arc::default(), probes: Arc::default() }
+        let mut store = MemoryStore::new(settings);
+        crate::store::take_as_whole(&mut store).unwrap();
+        Self { store, away: Arc::default(), probes: Arc::default() }
     }
 
     fn write(&mut self, member: &str, json: Vec<u8>) {
@@ -102,6 +106,26 @@ impl Store for Shop {
         unreachable!("reading changes nothing")
     }
 
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError> {
+        unreachable!("reading rests on no server")
+    }
+
+    fn adopt(&mut self, _: &[Located]) -> bool {
+        unreachable!("reading rests on no server")
+    }
+
+    fn confirm(&mut self, _: &[Located]) -> Result<bool, StoreError> {
+        unreachable!("reading changes nothing")
+    }
+
+    fn is_unmoved(&mut self, _: &[Bucket]) -> Result<bool, StoreError> {
+        unreachable!("reading rests on no server")
+    }
+
+    fn restore(&mut self, _: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
+        unreachable!("reading changes nothing")
+    }
+
     fn outbox(&mut self, _: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
         unreachable!()
     }
@@ -122,11 +146,31 @@ impl Store for Shop {
         unreachable!()
     }
 
+    fn sources(&mut self, _: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError> {
+        unreachable!()
+    }
+
+    fn forget_processed(&mut self, _: &[TopicPartition]) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
     fn lease(&mut self, _: &LeaseRequest) -> Result<Lease, StoreError> {
         unreachable!()
     }
 
     fn end_lease(&mut self, _: &CampaignId, _: LeaseId) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    fn due_of(&mut self, _: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+        unreachable!()
+    }
+
+    fn each_member(&mut self, _: &[Bucket], _: &mut dyn FnMut(Bucket, MemberId)) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    fn spent(&mut self, _: &CampaignId) -> Result<Spent, StoreError> {
         unreachable!()
     }
 
@@ -404,6 +448,7 @@ async fn the_server_ends_when_told_also_under_an_open_connection() {
 }
 
 /// A log that holds nothing, or that is away.
+#[derive(Debug)]
 struct Kafka(Option<&'static str>);
 
 impl Archive for Kafka {
@@ -416,6 +461,23 @@ impl Archive for Kafka {
         _: &KeyQuery<'_>,
         _: std::time::Instant,
         _: &mut dyn FnMut(&[u8], Option<i64>),
+    ) -> Result<bool, LogError> {
+        Ok(true)
+    }
+
+    fn usual_partition(&self, _: &[u8], _: i32) -> i32 {
+        0
+    }
+
+    fn reach(&self, _: &TopicName, _: std::time::Instant) -> Result<Vec<Reach>, LogError> {
+        Ok(Vec::new())
+    }
+
+    fn scan(
+        &self,
+        _: &Stretch,
+        _: std::time::Instant,
+        _: &mut dyn FnMut(Record) -> bool,
     ) -> Result<bool, LogError> {
         Ok(true)
     }
@@ -435,12 +497,15 @@ impl Served {
             },
             buckets: BUCKETS,
             retention: Retention { history: 4, months: 0, days: 30 },
+            dedupe_window: Duration::from_mins(1),
             max_events: 1,
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 1,
+            flood: FloodLimits::NONE,
             leases: LeaseTimes::default(),
             clock_every: Duration::MAX,
+            whole_stretch: 100,
             sleep: |_| {},
             versions,
         };
@@ -853,6 +918,7 @@ impl Lane {
             counts: Vec::new(),
             returned: Points::ZERO,
             cancelled: false,
+            unknown: crate::record::Unknown::new(),
         };
         let receipt = |record| Receipt { at: at.clone(), fingerprint: event.fingerprint, record };
         let bucket = CommitBucket {

@@ -164,6 +164,11 @@ impl Leases {
         }
     }
 
+    /// The store is another, which may know nothing of them. What it knows lapses.
+    pub(super) fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+
     fn of(&mut self, grant: &Grant) -> Option<(&Budget, &mut Held)> {
         self.held.iter_mut().find(|(_, held)| held.id == grant.lease)
     }

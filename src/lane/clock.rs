@@ -29,6 +29,10 @@ impl<L: Log, S: Store> Lane<L, S> {
             return Ok(());
         }
         let buckets: Vec<Bucket> = self.settings.buckets.all().collect();
+        // Where nothing is to be committed, nobody else would notice, and members be shown what is not true any more.
+        if !self.ask_store(|store| store.is_unmoved(&buckets))? {
+            return Err(self.go_back());
+        }
         let claimed = self.ask_store(|store| store.claim_due(&buckets, MOST_OF_A_BUCKET, HOLD))?;
         self.told_the_time = Instant::now();
         let is_more = claimed.members.iter().any(|members| members.len() >= MOST_OF_A_BUCKET);
@@ -87,7 +91,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         }
         if !records.is_empty() {
             // Without positions: nothing was consumed for it.
-            self.publish(&records, &[])?;
+            self.publish(&records, &[], &[])?;
         }
         if !later.is_empty() {
             self.ask_store(|store| store.set_due(&later))?;

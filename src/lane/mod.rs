@@ -15,10 +15,15 @@
 
 pub mod budgets;
 mod clock;
+pub mod flood;
+pub mod leftovers;
+mod lost_offsets;
 pub mod outbox;
 pub mod positions;
 mod publish;
 mod recovery;
+pub mod recreated;
+mod repair;
 pub mod status;
 mod tally;
 mod work;
@@ -33,7 +38,7 @@ use crate::account::{Account, Retention};
 use crate::entry::Renderer;
 use crate::event::Rejected;
 use crate::event::decode::{Decoded, Decoder};
-use crate::log::{Assigned, Log, LogError, Polled, Record};
+use crate::log::{Archive, Assigned, Log, LogError, Polled, Record};
 use crate::metrics::Metrics;
 use crate::programme::Versions;
 use crate::programme::current::Current;
@@ -41,6 +46,7 @@ use crate::store::{OutboxKey, Store, StoreError};
 use crate::types::{Bucket, Buckets, MemberId, Outputs, TopicPartition};
 
 use budgets::{LeaseTimes, Leases};
+use flood::{Flood, FloodLimits};
 use positions::Positions;
 use status::LaneStatus;
 use tally::Tally;
@@ -59,6 +65,8 @@ pub struct LaneSettings {
     pub buckets: Buckets,
     /// How much accounts remember.
     pub retention: Retention,
+    /// How long an event's receipt is kept at least.
+    pub dedupe_window: Duration,
     /// Records a batch has at most.
     pub max_events: usize,
     /// How long a batch is gathered at most.
@@ -69,8 +77,12 @@ pub struct LaneSettings {
     pub cached_accounts: usize,
     /// How long it holds on to parts of campaigns' budgets.
     pub leases: LeaseTimes,
+    /// From when on it takes no more input because of dead letters.
+    pub flood: FloodLimits,
     /// How often it looks for what has fallen due.
     pub clock_every: Duration,
+    /// How many records in a row must be whole before a store that was lost is taken to be, see [`crate::repair`].
+    pub whole_stretch: i64,
     /// Waits between two tries inside a transaction, where the group cannot be polled. A function, so
     /// that the simulation need not wait.
     pub sleep: fn(Duration),
@@ -85,6 +97,9 @@ pub enum LaneError {
     /// The store cannot go on.
     #[error(transparent)]
     Store(StoreError),
+    /// A partition is not the one that the store knows.
+    #[error("{0}")]
+    Recreated(String),
     /// An account or an outbox blob in the store is not as the worker writes it.
     #[error("the store holds what this worker cannot read: {0}")]
     Unreadable(String),
@@ -92,7 +107,7 @@ pub enum LaneError {
 
 /// Why a batch was left. Nothing is lost by it: what was not committed is delivered again.
 #[derive(Debug)]
-enum Left {
+pub(crate) enum Left {
     /// The partitions were given out anew, or reading went back to the committed offsets.
     Reassigned(Vec<Assigned>),
     /// The worker is told to stop.
@@ -112,6 +127,8 @@ impl From<LaneError> for Left {
 pub struct Lane<L, S> {
     log: L,
     store: S,
+    /// What was published, for what the store lost.
+    archive: Box<dyn Archive>,
     settings: LaneSettings,
     decoder: Decoder,
     renderer: Renderer,
@@ -122,10 +139,13 @@ pub struct Lane<L, S> {
     positions: Positions,
     /// What it holds of campaigns' budgets.
     leases: Leases,
+    flood: Flood,
     /// Outbox entries of this lane's partitions that are not published yet.
     unpublished: Vec<(Bucket, OutboxKey)>,
     /// Outbox entries that are published; they go with the next commit in their bucket.
     published: HashMap<Bucket, Vec<OutboxKey>>,
+    /// Partitions without a committed offset that were looked into just now, see `lost_offsets`.
+    looked_into: Vec<TopicPartition>,
     /// Whether the store does not know yet what this lane has processed.
     ranges_unsaved: bool,
     /// Tries in a row that failed, for backing off.
@@ -171,22 +191,33 @@ pub(crate) fn decoder(versions: &Arc<Versions>, settings: &LaneSettings) -> Deco
 }
 
 impl<L: Log, S: Store> Lane<L, S> {
-    /// A lane over a log and a store.
-    pub fn new(log: L, store: S, settings: LaneSettings, metrics: Metrics, status: Arc<LaneStatus>) -> Self {
+    /// A lane over a log, what was published to it, and a store.
+    pub fn new(
+        log: L,
+        store: S,
+        archive: Box<dyn Archive>,
+        settings: LaneSettings,
+        metrics: Metrics,
+        status: Arc<LaneStatus>,
+    ) -> Self {
         let clock_every = settings.clock_every;
+        status.take_input(&metrics);
         Self {
             decoder: decoder(&settings.versions, &settings),
             renderer: Renderer::new(&settings.versions.first().name),
             cache: Cache::new(settings.cached_accounts.max(1)),
             leases: Leases::default(),
+            flood: Flood::new(settings.flood),
             log,
             store,
+            archive,
             settings,
             metrics,
             status,
             positions: Positions::default(),
             unpublished: Vec::new(),
             published: HashMap::new(),
+            looked_into: Vec::new(),
             ranges_unsaved: false,
             failures: 0,
             looked: Instant::now(),
@@ -228,6 +259,9 @@ impl<L: Log, S: Store> Lane<L, S> {
             Err(Left::Reassigned(assigned)) => return self.adopt(assigned).map(|()| Turn::Worked),
             Err(Left::Failed(error)) => return Err(error),
         }
+        if let Some(turn) = self.stand_still()? {
+            return Ok(turn);
+        }
         let began = Instant::now();
         let records = match self.log.poll(self.settings.max_events, self.settings.max_wait) {
             Ok(Polled::Records(records)) => records,
@@ -263,6 +297,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         self.decoder = decoder(&versions, &self.settings);
         self.settings.retention.months = versions.kept_months();
         self.leases.take_up(&versions);
+        self.forget_flood();
         tracing::info!(lane = %self.status.name, %versions, "decides by another programme");
         self.settings.versions = versions;
     }
@@ -305,11 +340,13 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut tally = Tally::default();
         let results = self.results(&batch, &mut work, &mut tally);
         let span = span(&batch);
-        self.publish(&results, &self.positions.after(&span))?;
+        let buckets: Vec<Bucket> = work.iter().map(BucketWork::bucket).collect();
+        self.publish(&results, &self.positions.after(&span), &buckets)?;
         self.observe("publish", began);
         self.positions.advance(&span);
         self.ranges_unsaved = true;
         self.note_published();
+        self.watch_for_flood(&tally);
         tally.count(&self.metrics, &self.settings.versions);
         self.metrics
             .accounts_cached

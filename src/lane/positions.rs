@@ -115,7 +115,7 @@ mod tests {
 
     fn assigned(committed: Option<(i64, &str)>) -> Assigned {
         let committed = committed.map(|(offset, metadata)| (offset, metadata.to_owned()));
-        Assigned { partition: partition(), committed, low_watermark: 0 }
+        Assigned { partition: partition(), committed, low_watermark: 0, end: 1_000 }
     }
 
     fn batch(lowest: i64, highest: i64) -> HashMap<TopicPartition, (i64, i64)> {

@@ -5,16 +5,22 @@ use std::time::Duration;
 use super::{Lane, LaneError, Left};
 use crate::log::{Log, LogError, OutRecord, Position};
 use crate::store::Store;
+use crate::types::Bucket;
 
 /// How often the same call is tried inside a transaction before its producer is given up. With the
 /// waits between, about ten seconds: below a transaction's and a group member's usual time-outs.
-const TRIES: u32 = 12;
+pub(super) const TRIES: u32 = 12;
 
 impl<L: Log, S: Store> Lane<L, S> {
-    /// Publishes a batch and commits its positions, or nothing of both. Where it fails the lane goes
-    /// back to the committed offsets; the receipts make that harmless.
-    pub(super) fn publish(&mut self, records: &[OutRecord], positions: &[Position]) -> Result<(), Left> {
-        match self.transact(records, positions) {
+    /// Publishes a batch and commits its positions, or nothing of both. Where it fails, or where the buckets that it
+    /// rests on are not where they were, the lane goes back to the committed offsets; the receipts make that harmless.
+    pub(super) fn publish(
+        &mut self,
+        records: &[OutRecord],
+        positions: &[Position],
+        buckets: &[Bucket],
+    ) -> Result<(), Left> {
+        match self.transact(records, positions, buckets) {
             Ok(()) => {
                 self.status.kafka_is_up(&self.metrics);
                 self.metrics.transactions.with_label_values(&["committed"]).inc();
@@ -43,10 +49,20 @@ impl<L: Log, S: Store> Lane<L, S> {
     }
 
     /// One transaction. The consumer is not polled in here, so that no rebalance runs inside it.
-    pub(super) fn transact(&mut self, records: &[OutRecord], positions: &[Position]) -> Result<(), LogError> {
+    ///
+    /// Right before its end, with all of it in the log, the store is asked whether it is still the one that has the
+    /// results: what is published after a loss that others have heard of, nobody would restore, see [`crate::repair`].
+    pub(super) fn transact(
+        &mut self,
+        records: &[OutRecord],
+        positions: &[Position],
+        buckets: &[Bucket],
+    ) -> Result<(), LogError> {
         self.try_again(super::super::log::Log::begin)?;
         self.try_again(|log| log.send(records))?;
         self.try_again(|log| log.send_offsets(positions))?;
+        self.try_again(super::super::log::Log::arrive)?;
+        self.store_is_unmoved(buckets)?;
         self.try_again(super::super::log::Log::commit)
     }
 
@@ -90,7 +106,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     }
 
     /// Reads on from the committed offsets.
-    fn go_back(&mut self) -> Left {
+    pub(super) fn go_back(&mut self) -> Left {
         loop {
             match self.log.rewind() {
                 Ok(assigned) => return Left::Reassigned(assigned),

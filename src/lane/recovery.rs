@@ -6,15 +6,12 @@
 //!    and is not known as published will not be delivered again (its source record is gone, or an
 //!    operator skipped it), so it is published now. The rest is published when its event comes again.
 
-use std::collections::BTreeMap;
-
-use super::outbox::{self, Channel};
+use super::outbox;
 use super::positions::{committed_range, contains, covers};
-use super::{Lane, LaneError, Left};
-use crate::account::Account;
-use crate::log::{Assigned, Log, OutRecord, Position};
-use crate::store::{LoadBucket, OffsetRange, OutboxKey, Store};
-use crate::types::{Bucket, MemberId, TopicPartition};
+use super::{Lane, LaneError, Left, leftovers};
+use crate::log::{Assigned, Log, Position};
+use crate::store::{OffsetRange, OutboxKey, Store};
+use crate::types::{Bucket, TopicPartition};
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// Begins with just these partitions.
@@ -44,6 +41,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     }
 
     fn begin_with(&mut self, assigned: &[Assigned]) -> Result<(), Left> {
+        self.make_sure_of_store()?;
         // What was published before this assignment is remembered by ranges that are saved first.
         let ranges: Vec<(TopicPartition, OffsetRange)> = assigned
             .iter()
@@ -55,6 +53,8 @@ impl<L: Log, S: Store> Lane<L, S> {
         let partitions: Vec<TopicPartition> =
             assigned.iter().map(|assigned| assigned.partition.clone()).collect();
         let processed = self.ask_store(|store| store.processed(&partitions))?;
+        self.refuse_recreated(assigned, &processed)?;
+        self.refuse_what_never_counted(assigned, &processed)?;
         let entries = self.ask_store(|store| store.outbox(&partitions))?;
         self.unpublished.clear();
         self.published.clear();
@@ -69,7 +69,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             let Some((assigned, ranges)) = known(&key.partition) else { continue };
             if covers(ranges, key.first, key.last) {
                 published.push((bucket, key));
-            } else if key.first < start(assigned) {
+            } else if key.first < assigned.start() {
                 stranded.push((bucket, key));
             } else {
                 self.unpublished.push((bucket, key));
@@ -79,7 +79,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         if knows_more {
             self.publish_stranded(assigned, &stranded, &processed)?;
             for (bucket, key) in stranded {
-                let gone = known(&key.partition).is_some_and(|(assigned, _)| key.last < start(assigned));
+                let gone = known(&key.partition).is_some_and(|(assigned, _)| key.last < assigned.start());
                 if gone { published.push((bucket, key)) } else { self.unpublished.push((bucket, key)) }
             }
         }
@@ -92,32 +92,6 @@ impl<L: Log, S: Store> Lane<L, S> {
         Ok(())
     }
 
-    /// The snapshots of these members as the store has their accounts.
-    fn snapshots_now(
-        &mut self,
-        members: &BTreeMap<Bucket, BTreeMap<MemberId, Box<str>>>,
-    ) -> Result<Vec<OutRecord>, Left> {
-        let wanted: Vec<LoadBucket> = members
-            .iter()
-            .map(|(bucket, members)| LoadBucket {
-                bucket: *bucket,
-                members: members.keys().cloned().collect(),
-                receipts: Vec::new(),
-                outbox: false,
-            })
-            .collect();
-        let loaded = self.ask_store(|store| store.load(&wanted))?;
-        let accounts = loaded.into_iter().flat_map(|bucket| bucket.accounts);
-        let mut records = Vec::new();
-        for ((member, time), json) in members.values().flatten().zip(accounts) {
-            let Some(json) = json else { continue };
-            let account = Account::from_json(&json)
-                .map_err(|error| LaneError::Unreadable(format!("an account: {error}")))?;
-            records.push(self.snapshot(member, account.version, time, &json));
-        }
-        Ok(records)
-    }
-
     /// Publishes what was applied but will not be delivered again.
     fn publish_stranded(
         &mut self,
@@ -128,7 +102,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut records = Vec::new();
         let mut done: Vec<(TopicPartition, OffsetRange)> = Vec::new();
         // Whose snapshots may never have been published, each with the time of the latest of its records.
-        let mut changed: BTreeMap<Bucket, BTreeMap<MemberId, Box<str>>> = BTreeMap::new();
+        let mut changed = leftovers::Changed::new();
         for (bucket, key) in stranded {
             let found =
                 assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
@@ -136,15 +110,12 @@ impl<L: Log, S: Store> Lane<L, S> {
             let Some(blob) = self.ask_store(|store| store.outbox_entry(*bucket, key))? else { continue };
             let unpublished = outbox::read(&blob).map_err(LaneError::Unreadable)?;
             for record in unpublished {
-                if record.offset < start(assigned) && !contains(ranges, record.offset) {
+                if record.offset < assigned.start() && !contains(ranges, record.offset) {
                     done.push((
                         key.partition.clone(),
                         OffsetRange { from: record.offset, until: record.offset + 1 },
                     ));
-                    if matches!(record.channel, Channel::Awards | Channel::TierChanges) {
-                        let time = published_time(&record.payload).map_err(LaneError::Unreadable)?;
-                        changed.entry(*bucket).or_default().insert(record.member.clone(), time);
-                    }
+                    leftovers::note_changed(&mut changed, *bucket, &record)?;
                     records.push(self.out(record));
                 }
             }
@@ -152,7 +123,9 @@ impl<L: Log, S: Store> Lane<L, S> {
         if records.is_empty() {
             return Ok(());
         }
-        records.extend(self.snapshots_now(&changed)?);
+        let loaded = self.ask_store(|store| store.load(&leftovers::wanted(&changed)))?;
+        let snapshots = leftovers::snapshots(&self.settings.outputs, &self.renderer, &changed, loaded);
+        records.extend(snapshots?);
         tracing::info!(lane = %self.status.name, records = records.len(), "publishing what an earlier run left in the outbox");
         // The positions go along unchanged, so that a lane that lost its partitions is refused.
         let positions: Vec<Position> = assigned
@@ -162,26 +135,8 @@ impl<L: Log, S: Store> Lane<L, S> {
                 Some(Position { partition: assigned.partition.clone(), next, metadata })
             })
             .collect();
-        self.publish(&records, &positions)?;
+        let buckets: Vec<Bucket> = stranded.iter().map(|(bucket, _)| *bucket).collect();
+        self.publish(&records, &positions, &buckets)?;
         self.ask_store(|store| store.add_processed(&done))
     }
-}
-
-/// The event's time in a record as it is published.
-fn published_time(payload: &[u8]) -> Result<Box<str>, String> {
-    #[derive(serde::Deserialize)]
-    struct Published {
-        time: Box<str>,
-    }
-    let published: Published =
-        serde_json::from_slice(payload).map_err(|error| format!("an outbox record: {error}"))?;
-    Ok(published.time)
-}
-
-/// The first offset that will be delivered.
-fn start(assigned: &Assigned) -> i64 {
-    assigned
-        .committed
-        .as_ref()
-        .map_or(assigned.low_watermark, |(next, _)| (*next).max(assigned.low_watermark))
 }

@@ -20,6 +20,8 @@ pub struct LaneStatus {
     partitions: AtomicI64,
     redis: Dependency,
     kafka: Dependency,
+    /// Why the lane takes no input, if it takes none.
+    no_input: Mutex<Option<String>>,
     /// Why the lane has not begun; empty once it has.
     connecting: Mutex<String>,
 }
@@ -66,6 +68,7 @@ impl LaneStatus {
             partitions: AtomicI64::new(-1),
             redis: Dependency::default(),
             kafka: Dependency::default(),
+            no_input: Mutex::default(),
             connecting: Mutex::default(),
         }
     }
@@ -128,7 +131,29 @@ impl LaneStatus {
             let why = self.connecting.lock().map(|why| why.clone()).unwrap_or_default();
             (waits && !why.is_empty()).then_some(why)
         };
-        trouble("redis", &self.redis).or_else(|| trouble("kafka", &self.kafka)).or_else(connecting)
+        trouble("redis", &self.redis)
+            .or_else(|| trouble("kafka", &self.kafka))
+            .or_else(connecting)
+            .or_else(|| self.no_input())
+    }
+
+    /// Why the lane takes no input, although it could, if it takes none.
+    pub fn no_input(&self) -> Option<String> {
+        self.no_input.lock().ok()?.clone()
+    }
+
+    pub(super) fn stop_input(&self, metrics: &Metrics, why: String) {
+        if let Ok(mut held) = self.no_input.lock() {
+            *held = Some(why);
+        }
+        metrics.input_stopped.with_label_values(&[&self.name]).set(1);
+    }
+
+    pub(super) fn take_input(&self, metrics: &Metrics) {
+        if let Ok(mut held) = self.no_input.lock() {
+            *held = None;
+        }
+        metrics.input_stopped.with_label_values(&[&self.name]).set(0);
     }
 
     /// The lane has not begun because a connection fails.

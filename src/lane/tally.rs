@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
+use super::flood::Seen;
 use crate::entry::{Applied, Change, EntryKind, Origin, TierChange, TierWhy, Why};
-use crate::event::Reason;
+use crate::event::{Reason, internal};
 use crate::metrics::{EventResult, Metrics};
 use crate::programme::{Programme, Versions};
 use crate::rules::Unsure;
@@ -43,6 +44,29 @@ impl Tally {
 
     pub(super) fn dead_letter(&mut self, reason: Reason) {
         *self.dead_letters.entry(reason.as_str()).or_default() += 1;
+    }
+
+    /// What it did as far as dead letters are concerned. What accrual told itself says nothing about upstream.
+    pub(super) fn seen(&self) -> Seen {
+        let mut seen = Seen::default();
+        for ((kind, result), number) in &self.events {
+            let is_letter = *result == EventResult::DeadLetter.as_str();
+            let was_looked_at = [EventResult::Applied, EventResult::Duplicate].map(EventResult::as_str);
+            let is_own = kind.as_ref().is_some_and(|kind| internal::is_reserved(kind.as_str()));
+            if is_letter || (was_looked_at.contains(result) && !is_own) {
+                seen.events = seen.events.saturating_add(*number);
+                seen.letters = seen.letters.saturating_add(if is_letter { *number } else { 0 });
+            }
+        }
+        seen
+    }
+
+    /// The reason that most of its dead letters have.
+    pub(super) fn usual_dead_letter(&self) -> Option<&'static str> {
+        self.dead_letters
+            .iter()
+            .max_by_key(|(reason, number)| (**number, **reason))
+            .map(|(reason, _)| *reason)
     }
 
     pub(super) fn applied(&mut self, applied: &Applied) {

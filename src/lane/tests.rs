@@ -4,9 +4,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::log::memory::{MemoryBroker, MemoryLog};
+use crate::metrics::EventResult;
 use crate::programme::{ProgrammeText, Versions};
 use crate::store::StoreSettings;
 use crate::store::memory::MemoryStore;
+use crate::types::TopicName;
 
 const HEAD: &str = "programme: p\ntimezone: UTC\ncurrency: EUR\n";
 const DECEMBER: &str = "effective_from: 2026-12-01T00:00\n";
@@ -53,16 +55,26 @@ impl World {
             },
             buckets: Buckets(2),
             retention: Retention { history: 0, months: versions.kept_months(), days: 30 },
+            dedupe_window: WINDOW,
             max_events,
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 10,
+            flood: FloodLimits { min_events: 100, ..FloodLimits::default() },
             leases: LeaseTimes { pause: Duration::ZERO, ..LeaseTimes::default() },
             clock_every: Duration::ZERO,
+            whole_stretch: 100,
             sleep: |_| {},
         };
         let log = broker.connect("lane");
-        let lane = Lane::new(log, store.clone(), settings, metrics.clone(), Arc::new(LaneStatus::new("0")));
+        let lane = Lane::new(
+            log,
+            store.clone(),
+            Box::new(broker.clone()),
+            settings,
+            metrics.clone(),
+            Arc::new(LaneStatus::new("0")),
+        );
         Self { broker, store, lane, current, metrics, sent: 0, read: 0 }
     }
 
@@ -324,4 +336,187 @@ fn an_account_that_a_later_event_leaves_as_it_is_is_shown_whole_where_it_is_publ
     let [snapshot] = &snapshots[..] else { panic!("{snapshots:?}") };
     let snapshot: Value = serde_json::from_slice(snapshot.payload.as_deref().unwrap()).unwrap();
     assert_eq!(snapshot["data"]["available"], 10);
+}
+
+impl World {
+    fn broken(&mut self, number: usize) {
+        let partition = TopicPartition { topic: "in".into(), partition: 0 };
+        for _ in 0..number {
+            self.broker.produce(&partition, None, b"{oops".to_vec());
+        }
+    }
+
+    fn turns(&mut self, number: usize) {
+        for _ in 0..number {
+            self.lane.turn().unwrap();
+        }
+    }
+
+    fn no_input(&self) -> Option<String> {
+        assert_eq!(self.lane.status.no_input(), self.lane.status.trouble());
+        self.lane.status.no_input()
+    }
+}
+
+#[test]
+fn a_flood_of_dead_letters_stops_the_input_until_it_is_mended_and_loses_nothing() {
+    let rules = |points: u8| {
+        format!("{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: {points}, per: 1.00}}}}]\n")
+    };
+    let first = versions(&[rules(1)]);
+    let mut world = World::new(&first, 50);
+    world.order("2026-11-30T12:00:00Z", "1.00");
+    // What was skipped weighs nothing: of what is looked at more than half is broken.
+    (0..300).for_each(|_| world.send("page.viewed", "2026-11-30T12:00:00Z", r#""member_id":"m""#));
+    world.broken(120);
+    world.order("2026-11-30T12:00:00Z", "7.00");
+    assert!(world.metric(r#"accrual_input_stopped{lane="0"} 0"#));
+    world.turns(20);
+    let why = world.no_input().expect("the input is stopped");
+    for part in ["99 of 100 events", "not_json", "ACCRUAL_DEAD_LETTERS__MAX_SHARE=1"] {
+        assert!(why.contains(part), "{part} is not in {why}");
+    }
+    assert!(world.metric(r#"accrual_input_stopped{lane="0"} 1"#));
+    let letters = |world: &World| world.broker.read(&"dead-letters".into()).len();
+    let stopped_at = letters(&world);
+    assert_eq!(stopped_at, 99);
+    world.turns(20);
+    assert_eq!(letters(&world), stopped_at, "nothing more is taken");
+    assert!(!world.lane.status.is_caught_up());
+
+    // Another programme may be what was wrong before: judged anew, all the rest is taken.
+    let second = versions(&[rules(2)]);
+    world.current.replace(second.clone()).unwrap();
+    assert_eq!(world.entries(&second).last().map(String::as_str), Some("purchase 14 0"));
+    assert_eq!((world.no_input(), letters(&world)), (None, 120));
+    assert!(world.metric(r#"accrual_input_stopped{lane="0"} 0"#));
+}
+
+#[test]
+fn a_lane_that_is_given_other_partitions_judges_dead_letters_anew() {
+    let versions = versions(&[format!("{HEAD}rules: [{{id: visit, on: visited, earn: {{points: 5}}}}]\n")]);
+    let mut world = World::new(&versions, 50);
+    world.broken(170);
+    world.turns(20);
+    assert!(world.no_input().is_some());
+    world.broker.rebalance();
+    world.turns(20);
+    assert_eq!(world.no_input(), None, "seventy are too few to tell");
+    assert_eq!(world.broker.read(&"dead-letters".into()).len(), 170);
+}
+
+#[test]
+fn what_accrual_tells_itself_does_not_make_a_flood_smaller() {
+    let mut tally = Tally::default();
+    for (kind, result, number) in [
+        (Some("order.paid"), EventResult::Applied, 2),
+        (Some("order.paid"), EventResult::Duplicate, 3),
+        (Some("order.paid"), EventResult::Replayed, 90),
+        (Some("time.came"), EventResult::Applied, 90),
+        (None, EventResult::Skipped, 90),
+        (None, EventResult::DeadLetter, 4),
+        (Some("order.paid"), EventResult::DeadLetter, 1),
+    ] {
+        (0..number).for_each(|_| tally.event(kind.map(crate::types::EventType::from).as_ref(), result));
+    }
+    assert_eq!(tally.seen(), flood::Seen { events: 10, letters: 5 });
+}
+
+/// One that pays a point a whole unit.
+fn plain() -> Arc<Versions> {
+    versions(&[format!("{HEAD}rules: [{{id: purchase, on: order.paid, earn: {{points: 1, per: 1.00}}}}]\n")])
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_not_read_before_somebody_accepts_it_and_then_from_its_beginning() {
+    let versions = plain();
+    let mut world = World::new(&versions, 10);
+    (0..3).for_each(|_| world.order("2026-11-30T12:00:00Z", "1.00"));
+    assert_eq!(world.entries(&versions).len(), 3);
+    world.broker.recreate(&"in".into());
+    (0..2).for_each(|_| world.order("2026-11-30T12:00:00Z", "5.00"));
+    let refused = (0..5).find_map(|_| world.lane.turn().err()).expect("it is refused");
+    let LaneError::Recreated(why) = &refused else { panic!("{refused}") };
+    for part in ["in/0 ends at offset 2", "up to 3", "accrual accept-recreated in`"] {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    assert_eq!(world.broker.read(&"awards".into()).len(), 3, "nothing of it was read");
+
+    // What accepting it comes to, beside the group's offsets, which are gone with the old topic.
+    let partition = TopicPartition { topic: "in".into(), partition: 0 };
+    world.store.forget_processed(&[partition]).unwrap();
+    assert_eq!(world.entries(&versions), ["purchase 5 0", "purchase 5 0"]);
+}
+
+#[test]
+fn what_a_topic_left_in_the_outbox_is_published_as_it_would_have_been_and_what_was_published_is_not() {
+    let versions = plain();
+    let mut before = World::new(&versions, 1);
+    before.order("2026-11-30T12:00:00Z", "10.00");
+    while before.broker.read(&"awards".into()).is_empty() {
+        before.lane.turn().unwrap();
+    }
+    let published: Vec<crate::log::OutRecord> = ["awards", "accounts"]
+        .iter()
+        .flat_map(|topic| before.broker.read(&TopicName::from(*topic)))
+        .collect();
+    let settings = &before.lane.settings;
+    let partition = TopicPartition { topic: "in".into(), partition: 0 };
+    let mut left = |ranges: Vec<crate::store::OffsetRange>| {
+        let processed = [(partition.clone(), ranges)].into();
+        leftovers::leftovers(&mut before.store, &settings.outputs, &before.lane.renderer, &processed).unwrap()
+    };
+    let unknown = left(Vec::new());
+    assert_eq!((unknown.records, unknown.entries.len()), (published, 1));
+    let known = left(vec![crate::store::OffsetRange { from: 0, until: 1 }]);
+    assert_eq!((known.records, known.entries), (Vec::new(), unknown.entries), "it can go all the same");
+}
+
+/// Orders that were published just now.
+fn young(world: &mut World, number: usize, amount: &str) {
+    let partition = TopicPartition { topic: "in".into(), partition: 0 };
+    for _ in 0..number {
+        world.sent += 1;
+        let id = world.sent;
+        let payload = format!(
+            r#"{{"specversion":"1.0","id":"e{id}","source":"s","type":"order.paid","time":"2026-11-30T12:00:00Z","data":{{"member_id":"m","order_id":"o{id}","currency":"EUR","amount":"{amount}"}}}}"#
+        );
+        let now = jiff::Timestamp::now().as_millisecond();
+        world.broker.produce_at(&partition, payload.into_bytes(), now);
+    }
+}
+
+#[test]
+fn a_topic_that_was_made_anew_and_has_grown_past_the_old_one_is_told_by_what_never_counted() {
+    let versions = plain();
+    let mut world = World::new(&versions, 3);
+    young(&mut world, 7, "1.00");
+    assert_eq!(world.entries(&versions).len(), 7);
+    world.broker.recreate(&"in".into());
+    young(&mut world, 12, "5.00");
+    for _ in 0..2 {
+        let refused = (0..5).find_map(|_| world.lane.turn().err()).expect("it is refused");
+        let LaneError::Recreated(why) = &refused else { panic!("{refused}") };
+        for part in ["of 7 events at offsets that were processed none has counted", "--grown"] {
+            assert!(why.contains(part), "{part} is not in: {why}");
+        }
+        assert!(world.broker.committed().is_empty(), "the next worker must find the same");
+        world.lane.log.leave();
+        world.lane = World::on(world.store.clone(), &versions, 3).lane;
+        world.lane.log = world.broker.connect("lane");
+    }
+    assert_eq!(world.broker.read(&"awards".into()).len(), 7);
+    world.store.forget_processed(&[TopicPartition { topic: "in".into(), partition: 0 }]).unwrap();
+    assert_eq!(world.entries(&versions), ["purchase 5 0"; 12]);
+}
+
+#[test]
+fn offsets_that_are_lost_pay_nothing_twice_and_stop_nothing() {
+    let versions = plain();
+    let mut world = World::new(&versions, 3);
+    young(&mut world, 7, "1.00");
+    assert_eq!(world.entries(&versions).len(), 7);
+    world.broker.lose_offsets();
+    young(&mut world, 2, "5.00");
+    assert_eq!(world.entries(&versions), ["purchase 5 0", "purchase 5 0"]);
 }

@@ -3,6 +3,7 @@
 
 use foldhash::{HashMap, HashMapExt};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::outbox::{self, Channel, Unpublished};
 use super::tally::Tally;
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
 use crate::account::{Account, Retention};
-use crate::entry::{Applied, Change, Message, Renderer};
+use crate::entry::{Applied, Chain, Change, LedgerReceipts, Message, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
@@ -21,7 +22,7 @@ use crate::store::{
     AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
     ReceiptKey, Returned, Store,
 };
-use crate::types::{Bucket, CampaignId, Coordinates, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, MemberId, Outputs, Points, TopicPartition};
 
 /// One bucket's share of a batch.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ enum Verdict {
         once: Vec<ReceiptKey>,
         draws: Vec<Draw>,
         returns: Vec<(CampaignId, Points)>,
-        records: Vec<(ReceiptKey, Box<str>)>,
+        records: HashMap<ReceiptKey, Receipt>,
     },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
@@ -147,6 +148,11 @@ impl BucketWork {
             draws: Vec::new(),
             grants: Vec::new(),
         }
+    }
+
+    /// Which bucket it is.
+    pub(super) fn bucket(&self) -> Bucket {
+        self.bucket
     }
 
     /// Decides every event of the bucket, in order, each by the version of its own time, and evolves the accounts. What campaigns pay of their
@@ -204,8 +210,18 @@ impl BucketWork {
                             };
                             found.as_ref().and_then(|receipt| receipt.record.clone())
                         };
-                        let outside = Outside { paid_before: &paid_before, left: &left, record: &recorded };
-                        decide_event(event, account, programme, &settings.retention, renderer, &outside)
+                        let made = |key: &ReceiptKey| {
+                            changed.get(key).or_else(|| records.get(key).and_then(Option::as_ref)).cloned()
+                        };
+                        let deciding = Deciding {
+                            programme,
+                            retention: &settings.retention,
+                            renderer,
+                            outside: Outside { paid_before: &paid_before, left: &left, record: &recorded },
+                            at: &record.at,
+                            made: &made,
+                        };
+                        decide_event(event, account, &deciding)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
@@ -222,15 +238,7 @@ impl BucketWork {
                         .iter()
                         .map(|(campaign, points)| Returned { campaign: campaign.clone(), points: *points }),
                 );
-                for (key, json) in made {
-                    // A record that changes stays where it was made.
-                    let stored = records.get(key).and_then(Option::as_ref);
-                    let (at, fingerprint) = match changed.get(key).or(stored) {
-                        Some(receipt) => (receipt.at.clone(), receipt.fingerprint),
-                        None => (record.at.clone(), event.fingerprint),
-                    };
-                    changed.insert(key.clone(), Receipt { at, fingerprint, record: Some(json.clone()) });
-                }
+                changed.extend(made.iter().map(|(key, receipt)| (key.clone(), receipt.clone())));
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -449,32 +457,48 @@ fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<&str, Receipt>) {
     }
 }
 
-fn decide_event(
-    event: &Event,
-    account: &mut Account,
-    programme: &Programme,
-    retention: &Retention,
-    renderer: &Renderer,
-    outside: &Outside<'_>,
-) -> Verdict {
+/// What deciding an event's pay and its place in the store ask for beside the account.
+struct Deciding<'a> {
+    programme: &'a Programme,
+    retention: &'a Retention,
+    renderer: &'a Renderer,
+    outside: Outside<'a>,
+    /// Where the event came in.
+    at: &'a Coordinates,
+    /// A record's receipt as it is: where a record changes, it stays where it was made.
+    made: &'a dyn Fn(&ReceiptKey) -> Option<Receipt>,
+}
+
+fn decide_event(event: &Event, account: &mut Account, deciding: &Deciding<'_>) -> Verdict {
+    let Deciding { programme, retention, renderer, outside, at, made } = deciding;
     match rules::apply(programme, account, event, retention, outside) {
         Ok(outcome) => {
-            let rendered = outcome.applied.iter().map(|applied| {
+            let own = Receipt { at: (*at).clone(), fingerprint: event.fingerprint, record: None };
+            let mut records: HashMap<ReceiptKey, Receipt> = HashMap::with_capacity(outcome.records.len());
+            for (key, json) in &outcome.records {
+                let receipt = records.get(key).cloned().or_else(|| made(key)).unwrap_or_else(|| own.clone());
+                records.insert(key.clone(), Receipt { record: Some(json.clone()), ..receipt });
+            }
+            let left = left_receipts(event, &outcome, &own, &records);
+            let mut left = outcome.applied.first().map(|_| left);
+            let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
+            for applied in &outcome.applied {
                 let channel = match applied.change {
                     Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
                 };
-                (channel, event.member.clone(), renderer.change(event, applied, &programme.version))
-            });
-            let messages = outcome.messages.iter().map(|message| {
+                let mut payload = renderer.change(event, applied, &programme.version, left.take().as_ref());
+                Chain::seal(&mut account.chain, &mut payload);
+                rendered.push((channel, event.member.clone(), payload));
+            }
+            rendered.extend(outcome.messages.iter().map(|message| {
                 let channel = match message {
                     Message::Unclaimed(_) => Channel::Unclaimed,
                     _ => Channel::Internal,
                 };
                 (channel, message.addressee(&event.member).clone(), renderer.message(event, message))
-            });
-            let rendered = rendered.chain(messages).collect();
-            let rules::Outcome { applied, unsure, once, draws, returns, records, .. } = outcome;
+            }));
+            let rules::Outcome { applied, unsure, once, draws, returns, .. } = outcome;
             Verdict::Applied { applied, rendered, unsure, once, draws, returns, records }
         }
         Err(Refusal::Overflow(overflow)) => {
@@ -486,6 +510,27 @@ fn decide_event(
         }
         Err(refusal @ Refusal::Unreadable { .. }) => Verdict::Unreadable(refusal.to_string()),
     }
+}
+
+/// What an event leaves in the store beside its change of the account, for the ledger.
+fn left_receipts(
+    event: &Event,
+    outcome: &rules::Outcome,
+    own: &Receipt,
+    records: &HashMap<ReceiptKey, Receipt>,
+) -> LedgerReceipts {
+    let keys = event.business_key.iter().chain(&outcome.once);
+    let plain = keys.filter(|key| !records.contains_key(*key)).map(|key| (key.clone(), own.clone()));
+    // In the order of their keys: the same decision is the same bytes.
+    let records: BTreeMap<_, _> = records.iter().collect();
+    let records = records.into_iter().map(|(key, receipt)| (key.clone(), receipt.clone()));
+    let mut budgets: BTreeMap<CampaignId, Points> = BTreeMap::new();
+    let taken = outcome.draws.iter().map(|draw| (&draw.campaign, draw.paid.0.max(0)));
+    let returned = outcome.returns.iter().map(|(campaign, points)| (campaign, -points.0));
+    for (campaign, points) in taken.chain(returned).filter(|(_, points)| *points != 0) {
+        budgets.entry(campaign.clone()).or_default().0 += points;
+    }
+    LedgerReceipts::new(own, plain.chain(records), budgets)
 }
 
 impl<L: Log, S: Store> Lane<L, S> {
@@ -607,6 +652,10 @@ impl<L: Log, S: Store> Lane<L, S> {
                 return Err(left);
             }
         };
+        if outcomes.contains(&Committed::Unconfirmed) {
+            tracing::warn!(lane = %self.status.name, "Redis is another than it was; the batch will be read again");
+            return Err(self.go_back());
+        }
         let mut written = vec![true; open.len()];
         let mut expired = false;
         for ((commit, outcome), at) in commits.into_iter().zip(outcomes).zip(places) {
@@ -721,33 +770,11 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     /// An account as it is published.
     pub(super) fn snapshot(&self, member: &MemberId, version: u64, time: &str, json: &[u8]) -> OutRecord {
-        OutRecord {
-            topic: self.settings.outputs.accounts.clone(),
-            key: Some(member.as_str().as_bytes().to_vec()),
-            payload: Some(self.renderer.snapshot(member, version, time, json)),
-            headers: Vec::new(),
-        }
+        snapshot_of(&self.settings.outputs, &self.renderer, member, version, time, json)
     }
 
     pub(super) fn out(&self, record: Unpublished) -> OutRecord {
-        let topic = match record.channel {
-            Channel::Awards => &self.settings.outputs.awards,
-            Channel::TierChanges => &self.settings.outputs.tier_changes,
-            Channel::Internal => &self.settings.outputs.internal,
-            Channel::Unclaimed => &self.settings.outputs.dead_letters,
-        };
-        let headers = if record.channel == Channel::Unclaimed {
-            let detail = "no order of this id was paid within dedupe.window of the refund";
-            why_dead(Reason::UnknownOrder, detail)
-        } else {
-            Vec::new()
-        };
-        OutRecord {
-            topic: topic.clone(),
-            key: Some(record.member.as_str().as_bytes().to_vec()),
-            payload: Some(record.payload),
-            headers,
-        }
+        out_of(&self.settings.outputs, record)
     }
 
     /// The record byte for byte, with headers that say where from and why.
@@ -765,6 +792,45 @@ impl<L: Log, S: Store> Lane<L, S> {
             payload: record.payload.clone(),
             headers,
         }
+    }
+}
+
+/// An account as it is published.
+pub(super) fn snapshot_of(
+    outputs: &Outputs,
+    renderer: &Renderer,
+    member: &MemberId,
+    version: u64,
+    time: &str,
+    json: &[u8],
+) -> OutRecord {
+    OutRecord {
+        topic: outputs.accounts.clone(),
+        key: Some(member.as_str().as_bytes().to_vec()),
+        payload: Some(renderer.snapshot(member, version, time, json)),
+        headers: Vec::new(),
+    }
+}
+
+/// What an outbox holds as it is published.
+pub(super) fn out_of(outputs: &Outputs, record: Unpublished) -> OutRecord {
+    let topic = match record.channel {
+        Channel::Awards => &outputs.awards,
+        Channel::TierChanges => &outputs.tier_changes,
+        Channel::Internal => &outputs.internal,
+        Channel::Unclaimed => &outputs.dead_letters,
+    };
+    let headers = if record.channel == Channel::Unclaimed {
+        let detail = "no order of this id was paid within dedupe.window of the refund";
+        why_dead(Reason::UnknownOrder, detail)
+    } else {
+        Vec::new()
+    };
+    OutRecord {
+        topic: topic.clone(),
+        key: Some(record.member.as_str().as_bytes().to_vec()),
+        payload: Some(record.payload),
+        headers,
     }
 }
 

@@ -2,11 +2,14 @@
 //! generations, transactions that are seen whole or not at all, and fencing of producers (by their
 //! id) and of group members (by their generation).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Partitions, Polled, Position, Record};
+use super::{
+    Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Partitions, Polled, Position, Reach, Record,
+    Stretch,
+};
 use crate::types::{Coordinates, TopicName, TopicPartition};
 
 /// The broker, shared by all that are connected to it.
@@ -30,8 +33,12 @@ struct State {
     /// Partitions whose offsets are part of an open transaction, with that transaction's id. Whoever
     /// asks for their committed offsets must wait (KIP-447).
     unstable: BTreeMap<TopicPartition, String>,
+    /// How many records open transactions have put into partitions, by their id. They stand there, for nobody to read yet.
+    undecided: BTreeMap<String, BTreeMap<TopicPartition, usize>>,
     /// First offset that still exists, by partition.
     low_watermarks: BTreeMap<TopicPartition, i64>,
+    /// When records were published (milliseconds since 1970), of those for which it is known.
+    published: HashMap<Coordinates, i64>,
 }
 
 /// A place in a partition: a record, or the marker that ends a transaction.
@@ -73,6 +80,14 @@ impl MemoryBroker {
         i64::try_from(log.len()).unwrap_or(i64::MAX) - 1
     }
 
+    /// The same, at a time in milliseconds since 1970.
+    pub fn produce_at(&self, partition: &TopicPartition, payload: Vec<u8>, published_ms: i64) -> i64 {
+        let offset = self.produce(partition, None, payload);
+        let TopicPartition { topic, partition } = partition.clone();
+        self.lock().published.insert(Coordinates { topic, partition, offset }, published_ms);
+        offset
+    }
+
     /// Every committed record of a topic, in order: what a `read_committed` reader sees.
     pub fn read(&self, topic: &TopicName) -> Vec<OutRecord> {
         let state = self.lock();
@@ -91,6 +106,14 @@ impl MemoryBroker {
         for (partition, committed) in committed {
             let end = partitions.get(partition).map_or(0, Vec::len);
             *committed = (to.min(i64::try_from(end).unwrap_or(i64::MAX)), String::new());
+        }
+    }
+
+    /// Offsets are committed by themselves, as by a client without transactions.
+    pub fn commit_offsets(&self, positions: &[Position]) {
+        let mut state = self.lock();
+        for Position { partition, next, metadata } in positions {
+            state.committed.insert(partition.clone(), (*next, metadata.clone()));
         }
     }
 
@@ -117,6 +140,27 @@ impl MemoryBroker {
         partitions
             .map(|(partition, log)| (partition.clone(), i64::try_from(log.len()).unwrap_or(i64::MAX)))
             .collect()
+    }
+
+    /// A topic is deleted and made anew with as many partitions. The group's offsets of it go with it, as Kafka lets them go.
+    pub fn recreate(&self, topic: &TopicName) {
+        let mut state = self.lock();
+        let State { partitions, committed, low_watermarks, published, .. } = &mut *state;
+        published.retain(|at, _| at.topic != *topic);
+        partitions
+            .iter_mut()
+            .filter(|(partition, _)| partition.topic == *topic)
+            .for_each(|(_, log)| log.clear());
+        committed.retain(|partition, _| partition.topic != *topic);
+        low_watermarks.retain(|partition, _| partition.topic != *topic);
+        state.rebalance();
+    }
+
+    /// The group's offsets are lost, as those of a group that nobody was in for some days.
+    pub fn lose_offsets(&self) {
+        let mut state = self.lock();
+        state.committed.clear();
+        state.rebalance();
     }
 
     /// Retention takes what lies below an offset.
@@ -155,7 +199,7 @@ impl MemoryBroker {
     /// Transactions that were left open time out: they are aborted and their producers fenced.
     pub fn time_out_transactions(&self) {
         let mut state = self.lock();
-        let open: Vec<String> = state.unstable.values().cloned().collect();
+        let open: BTreeSet<String> = state.unstable.values().chain(state.undecided.keys()).cloned().collect();
         for id in open {
             state.next_epoch(&id);
         }
@@ -169,7 +213,7 @@ impl MemoryBroker {
     }
 }
 
-/// Each topic that is published to has one partition, and no record says when it was published.
+/// Each topic that is published to has one partition; of few records is it known when they were published.
 impl Archive for MemoryBroker {
     fn record(&self, at: &Coordinates, _deadline: Instant) -> Result<Option<Record>, LogError> {
         let state = self.lock();
@@ -180,7 +224,7 @@ impl Archive for MemoryBroker {
         let log = state.partitions.get(&partition);
         let stored = log.zip(usize::try_from(at.offset).ok()).and_then(|(log, offset)| log.get(offset));
         Ok(match stored {
-            Some(Stored::Record(record)) => Some(record.clone().at(at.clone())),
+            Some(Stored::Record(record)) => Some(state.record(record, at.clone())),
             Some(Stored::Marker) | None => None,
         })
     }
@@ -209,16 +253,56 @@ impl Archive for MemoryBroker {
         }
         Ok(true)
     }
-}
 
-impl OutRecord {
-    fn at(self, at: Coordinates) -> Record {
-        let Self { key, payload, headers, .. } = self;
-        Record { at, published_ms: None, key, payload, headers }
+    /// There is only one.
+    fn usual_partition(&self, _key: &[u8], _partitions: i32) -> i32 {
+        0
+    }
+
+    fn reach(&self, topic: &TopicName, _deadline: Instant) -> Result<Vec<Reach>, LogError> {
+        let state = self.lock();
+        let of_topic = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
+        let reach = |(of, log): (&TopicPartition, &Vec<Stored>)| {
+            let open: usize = state.undecided.values().filter_map(|open| open.get(of)).sum();
+            Reach {
+                partition: of.partition,
+                first: state.low_watermarks.get(of).copied().unwrap_or_default(),
+                decided: i64::try_from(log.len()).unwrap_or(i64::MAX),
+                end: i64::try_from(log.len() + open).unwrap_or(i64::MAX),
+            }
+        };
+        Ok(of_topic.map(reach).collect())
+    }
+
+    fn scan(
+        &self,
+        stretch: &Stretch,
+        _deadline: Instant,
+        take: &mut dyn FnMut(Record) -> bool,
+    ) -> Result<bool, LogError> {
+        let state = self.lock();
+        let Some(log) = state.partitions.get(&stretch.of) else { return Ok(true) };
+        let low = state.low_watermarks.get(&stretch.of).copied().unwrap_or_default();
+        for (offset, stored) in (0_i64..).zip(log) {
+            if offset < stretch.from.max(low) || offset >= stretch.until {
+                continue;
+            }
+            let Stored::Record(record) = stored else { continue };
+            let (topic, partition) = (stretch.of.topic.clone(), stretch.of.partition);
+            if !take(state.record(record, Coordinates { topic, partition, offset })) {
+                return Ok(true);
+            }
+        }
+        Ok(i64::try_from(log.len()).is_ok_and(|end| end >= stretch.until))
     }
 }
 
 impl State {
+    fn record(&self, stored: &OutRecord, at: Coordinates) -> Record {
+        let OutRecord { key, payload, headers, .. } = stored.clone();
+        Record { published_ms: self.published.get(&at).copied(), at, key, payload, headers }
+    }
+
     /// Deals the partitions out, beginning with another member each time so that they do move.
     fn rebalance(&mut self) {
         self.generation += 1;
@@ -239,8 +323,17 @@ impl State {
         let epoch = self.epochs.entry(transactional_id.to_owned()).or_default();
         *epoch += 1;
         let epoch = *epoch;
-        self.unstable.retain(|_, id| id != transactional_id);
+        self.abort(transactional_id);
         epoch
+    }
+
+    /// What a transaction put into partitions stays there, for nobody to read.
+    fn abort(&mut self, transactional_id: &str) {
+        self.unstable.retain(|_, id| id != transactional_id);
+        for (partition, records) in self.undecided.remove(transactional_id).unwrap_or_default() {
+            let log = self.partitions.entry(partition).or_default();
+            log.extend(std::iter::repeat_n(Stored::Marker, records + 1));
+        }
     }
 }
 
@@ -284,7 +377,9 @@ impl MemoryLog {
             let low_watermark = state.low_watermarks.get(partition).copied().unwrap_or_default();
             let start = committed.as_ref().map_or(low_watermark, |(offset, _)| (*offset).max(low_watermark));
             self.owned.insert(partition.clone(), start);
-            assigned.push(Assigned { partition: partition.clone(), committed, low_watermark });
+            let end =
+                state.partitions.get(partition).map_or(0, |log| i64::try_from(log.len()).unwrap_or(i64::MAX));
+            assigned.push(Assigned { partition: partition.clone(), committed, low_watermark, end });
         }
         self.caught_up = false;
         Ok(assigned)
@@ -320,7 +415,7 @@ impl Log for MemoryLog {
                 }
                 if let Stored::Record(record) = stored {
                     let (topic, partition) = (partition.topic.clone(), partition.partition);
-                    records.push(record.clone().at(Coordinates { topic, partition, offset: *next }));
+                    records.push(state.record(record, Coordinates { topic, partition, offset: *next }));
                 }
                 *next += 1;
             }
@@ -340,11 +435,22 @@ impl Log for MemoryLog {
     }
 
     fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError> {
-        self.check_epoch(&self.broker.lock())?;
+        let mut state = self.broker.lock();
+        self.check_epoch(&state)?;
         let transaction = self.transaction.as_mut();
         let transaction = transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
         transaction.records.extend_from_slice(records);
+        for record in records {
+            let partition = TopicPartition { topic: record.topic.clone(), partition: 0 };
+            state.partitions.entry(partition.clone()).or_default();
+            let open = state.undecided.entry(self.transactional_id.clone()).or_default();
+            *open.entry(partition).or_default() += 1;
+        }
         Ok(())
+    }
+
+    fn arrive(&mut self) -> Result<(), LogError> {
+        self.check_epoch(&self.broker.lock())
     }
 
     fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
@@ -381,6 +487,7 @@ impl Log for MemoryLog {
         for Position { partition, next, metadata } in positions {
             state.committed.insert(partition, (next, metadata));
         }
+        state.undecided.remove(&self.transactional_id);
         state.unstable.retain(|_, id| *id != self.transactional_id);
         Ok(())
     }
@@ -388,7 +495,7 @@ impl Log for MemoryLog {
     fn abort(&mut self) -> Result<(), LogError> {
         let mut state = self.broker.lock();
         self.check_epoch(&state)?;
-        state.unstable.retain(|_, id| *id != self.transactional_id);
+        state.abort(&self.transactional_id);
         self.transaction = None;
         Ok(())
     }

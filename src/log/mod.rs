@@ -8,6 +8,7 @@
 pub mod kafka;
 pub mod memory;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -60,6 +61,32 @@ pub struct Assigned {
     pub committed: Option<(i64, String)>,
     /// The lowest offset that still exists.
     pub low_watermark: i64,
+    /// The offset after the last that a `read_committed` reader may see.
+    pub end: i64,
+}
+
+impl Assigned {
+    /// The first offset that is delivered.
+    pub fn start(&self) -> i64 {
+        let committed = self.committed.as_ref().map(|(next, _)| *next);
+        committed.map_or(self.low_watermark, |next| next.max(self.low_watermark))
+    }
+}
+
+/// What is said of a partition that is not the one that is known: `seen` says by what it is told.
+pub fn made_anew(topic: &TopicName, seen: &str) -> String {
+    format!(
+        "{seen}: topic {topic} was deleted and made anew, or lost its tail. New records would be taken for processed ones, so \
+         nothing of it is read. Find out what happened; where a topic of that name is meant to begin anew, stop all workers \
+         and run `accrual accept-recreated {topic}`"
+    )
+}
+
+/// The same of a partition that ends before what is known of it.
+pub fn shorter_than_known(partition: &TopicPartition, known: i64, end: i64) -> String {
+    let seen =
+        format!("{partition} ends at offset {end}, although offsets up to {known} of it were processed");
+    made_anew(&partition.topic, &seen)
 }
 
 /// What a poll brought.
@@ -117,7 +144,7 @@ pub trait Sender: Send + Sync {
 }
 
 /// What was published and is still there. Blocking; belongs to no lane and to no group.
-pub trait Archive {
+pub trait Archive: fmt::Debug {
     /// One record; nothing where it is gone.
     fn record(&self, at: &Coordinates, deadline: Instant) -> Result<Option<Record>, LogError>;
 
@@ -129,6 +156,45 @@ pub trait Archive {
         deadline: Instant,
         found: &mut dyn FnMut(&[u8], Option<i64>),
     ) -> Result<bool, LogError>;
+
+    /// The partition that a key is usually written to, of so many.
+    fn usual_partition(&self, key: &[u8], partitions: i32) -> i32;
+
+    /// How far each partition of a topic reaches; none where there is no such topic.
+    fn reach(&self, topic: &TopicName, deadline: Instant) -> Result<Vec<Reach>, LogError>;
+
+    /// Hands over the committed records of a stretch of a partition, in order, until `take` says false. False where the
+    /// deadline came before the end of the stretch, or before all of it was decided.
+    fn scan(
+        &self,
+        stretch: &Stretch,
+        deadline: Instant,
+        take: &mut dyn FnMut(Record) -> bool,
+    ) -> Result<bool, LogError>;
+}
+
+/// How far a partition reaches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// The partition's number.
+    pub partition: i32,
+    /// The first offset that still exists.
+    pub first: i64,
+    /// The offset up to which every transaction is committed or aborted: as far as a `read_committed` reader sees.
+    pub decided: i64,
+    /// The offset after the last record, also of transactions that are open.
+    pub end: i64,
+}
+
+/// A part of a partition: offsets `from..until`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The partition.
+    pub of: TopicPartition,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last.
+    pub until: i64,
 }
 
 /// Which records of a key are wanted.
@@ -171,6 +237,9 @@ pub trait Log {
 
     /// Adds records to the transaction. Waits while the producer's queue is full.
     fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError>;
+
+    /// Waits until all that the transaction sent is in the log, for nobody to read yet.
+    fn arrive(&mut self) -> Result<(), LogError>;
 
     /// Adds the consumed positions to the transaction, with the group's metadata, so that a lane
     /// whose partitions were given away is refused.

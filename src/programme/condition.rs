@@ -48,6 +48,9 @@ pub const MAX_LOOPS: usize = 2;
 /// characters of a text that is searched or joined.
 pub const MAX_STEPS: u32 = 100_000;
 
+/// How many bytes a key may have that an expression yields: it is kept for ever.
+pub const LONGEST_KEY: usize = 512;
+
 /// What a condition may name.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'s> {
@@ -89,6 +92,9 @@ pub enum Failure {
     /// A division by zero, or its remainder.
     #[error("division by zero")]
     DivisionByZero,
+    /// A key of more than [`LONGEST_KEY`].
+    #[error("the key is longer than {LONGEST_KEY} bytes")]
+    LongKey,
     /// More than [`MAX_STEPS`].
     #[error("the condition takes more than {MAX_STEPS} steps for this event")]
     TooManySteps,
@@ -256,7 +262,7 @@ impl Expression {
     ///
     /// # Errors
     ///
-    /// As [`Condition::holds`], and where the value is neither text nor a number.
+    /// As [`Condition::holds`], and where the value is neither text nor a number, or longer than [`LONGEST_KEY`].
     pub fn evaluate(&self, facts: &Facts<'_>) -> Result<String, Failure> {
         Run::new(facts).key(&self.node)
     }

@@ -91,6 +91,17 @@ impl Programme {
         })
     }
 
+    /// Everything that has a [`Programme::budget`].
+    pub fn budgets(&self) -> impl Iterator<Item = CampaignId> {
+        let campaigns = self.campaigns.iter().filter(|campaign| campaign.budget.is_some());
+        let stocks = self.redemption.offers.iter().flat_map(|offer| {
+            let prizes = offer.prizes.iter().filter(|prize| prize.stock.is_some());
+            let prizes = prizes.map(|prize| offer.prize_id(prize));
+            offer.stock.map(|_| offer.stock_id()).into_iter().chain(prizes)
+        });
+        campaigns.map(|campaign| campaign.id.clone()).chain(stocks)
+    }
+
     /// How many calendar months of points earned or money spent an account must keep for its tiers: those that count, and
     /// as many more as a review looks back over its grace, in which the member goes on earning.
     pub fn kept_months(&self) -> u16 {

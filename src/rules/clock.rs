@@ -49,27 +49,48 @@ pub fn next(programme: &Programme, account: &Account) -> Option<i64> {
     let days = days(zone, account)
         .filter_map(|day| Some(moment(zone, day.in_year(day.last + 1))?.as_second()))
         .min();
-    earliest([
-        days,
-        due::next(programme, account),
-        waiting(account),
-        anniversary_of_level(programme, account),
-    ])
+    earliest([days, due::next(programme, account), waiting(account), anniversary_of_level(zone, account)])
 }
 
 /// The moment after `now` at which something falls due next, whatever has passed.
 pub fn next_after(programme: &Programme, account: &Account, now: Timestamp) -> Option<i64> {
     let zone = &programme.zone;
+    let others = [due::next(programme, account), waiting(account), anniversary_of_level(zone, account)];
+    let others = others.map(|moment| moment.filter(|moment| *moment > now.as_second()));
+    earliest([next_day(zone, account, now)].into_iter().chain(others))
+}
+
+/// The moment at which the index of what falls due has a member at the latest, for who checks it; nothing where nothing need
+/// come. It may have the member earlier: who is told too early is looked at once more. What has passed is told at once, but
+/// for days and levels that nobody is told of, which come again next year. Without a programme, what any would say.
+pub fn at_latest(
+    zone: &TimeZone,
+    programme: Option<&Programme>,
+    account: &Account,
+    now: Timestamp,
+) -> Option<i64> {
+    let of_points = || {
+        let release = account.held.first().and_then(|lot| lot.release);
+        earliest([release, account.lots.first().and_then(|lot| lot.expires)])
+    };
+    let told = programme.map_or_else(of_points, |programme| due::next(programme, account));
+    let told = earliest([told, waiting(account)]);
+    if told.is_some_and(|moment| moment <= now.as_second()) {
+        return Some(now.as_second());
+    }
+    let of_level = anniversary_of_level(zone, account).filter(|moment| *moment > now.as_second());
+    earliest([told, next_day(zone, account, now), of_level])
+}
+
+/// The first moment after `now` of a day of the member's.
+fn next_day(zone: &TimeZone, account: &Account, now: Timestamp) -> Option<i64> {
     let year = zone.to_datetime(now).year();
     let first = |day: Day| {
         let years = (year.max(day.last + 1)..).take(2);
         let mut moments = years.filter_map(|year| moment(zone, day.in_year(year)));
         moments.find(|moment| *moment > now).map(Timestamp::as_second)
     };
-    let days = days(zone, account).filter_map(first).min();
-    let others = [due::next(programme, account), waiting(account), anniversary_of_level(programme, account)];
-    let others = others.map(|moment| moment.filter(|moment| *moment > now.as_second()));
-    earliest([days].into_iter().chain(others))
+    days(zone, account).filter_map(first).min()
 }
 
 fn earliest(moments: impl IntoIterator<Item = Option<i64>>) -> Option<i64> {
@@ -83,12 +104,12 @@ fn waiting(account: &Account) -> Option<i64> {
 
 /// Who has a level is looked at once a year also where no level is reviewed, so that a review that is written later finds
 /// everybody.
-fn anniversary_of_level(programme: &Programme, account: &Account) -> Option<i64> {
+fn anniversary_of_level(zone: &TimeZone, account: &Account) -> Option<i64> {
     let held = account.tier.as_ref()?;
     let year = CalendarSpan { months: 12, days: 0 };
     let mut at = held.since;
     for _ in 0..200 {
-        at = after(&programme.zone, Timestamp::from_second(at).ok()?, year)?;
+        at = after(zone, Timestamp::from_second(at).ok()?, year)?;
         if at > account.newest {
             return Some(at);
         }

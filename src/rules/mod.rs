@@ -29,7 +29,7 @@ use crate::event::deed::Deed;
 use crate::event::internal::{Celebration, Internal, Referred};
 use crate::programme::lifetime::{Lifetime, Moments};
 use crate::programme::{Earn, Limit, Payee, Paying, Programme, Rule, periods};
-use crate::record::{LineRecord, OrderRecord, PaidEntry, order_key, to_json};
+use crate::record::{self, LineRecord, OrderRecord, PaidEntry, order_key, to_json};
 use crate::store::{ReceiptKey, once_key};
 use crate::types::{CampaignId, Points, PointsOverflow, RuleId};
 use crate::yaml::CalendarSpan;
@@ -422,6 +422,7 @@ fn order_record(
                 expires: entry.expires,
                 counts: entry.counts.clone(),
                 by_line: place.map(|place| by_line.swap_remove(place).1).unwrap_or_default(),
+                unknown: record::Unknown::new(),
             }
         })
         .collect();
@@ -430,6 +431,7 @@ fn order_record(
         quantity: item.quantity,
         returned: Decimal::ZERO,
         refunded: Decimal::ZERO,
+        unknown: record::Unknown::new(),
     };
     let names_lines = paid.iter().any(|paid| !paid.by_line.is_empty());
     let lines = if names_lines { order.items.iter().map(line).collect() } else { Vec::new() };
@@ -440,6 +442,7 @@ fn order_record(
         lines,
         refunded: Decimal::ZERO,
         whole: false,
+        unknown: record::Unknown::new(),
     };
     Some((order_key(&event.member, &order.id), to_json(&record)))
 }

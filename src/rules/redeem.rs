@@ -56,6 +56,7 @@ pub(super) fn request(case: &Case<'_>, request: &Request) -> Result<Decided, Ref
         counts: Vec::new(),
         returned: Points::ZERO,
         cancelled: false,
+        unknown: crate::record::Unknown::new(),
     };
     match (answer, offer) {
         (Ok(price), Some(offer)) => {

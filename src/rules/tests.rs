@@ -185,7 +185,8 @@ fn a_level_comes_with_its_benefits_where_it_is_published() {
     let programme = Programme::parse("programme.yaml", text).unwrap();
     let order = order(&programme, "a", "2026-11-22T10:00:00Z", "10");
     let outcome = run(&programme, &mut Account::new("m".into()), &order);
-    let published = crate::entry::Renderer::new("p").change(&order, outcome.applied.last().unwrap(), "v");
+    let published =
+        crate::entry::Renderer::new("p").change(&order, outcome.applied.last().unwrap(), "v", None);
     let published: serde_json::Value = serde_json::from_slice(&published).unwrap();
     assert_eq!(published["type"], "tier.changed");
     assert_eq!(published["data"]["benefits"], serde_json::json!(["lounge", "free_shipping"]));

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{SchemaFile, file, set_type};
 use crate::account::Account;
-use crate::entry::{
-    CameData, CloudEvent, EntryData, EntryKind, NotedData, OccasionData, ReceivedData, ReferredData,
-    TierData, WaitedData,
+use crate::entry::EntryKind;
+use crate::entry::render::{
+    CameData, CloudEvent, EntryData, NotedData, OccasionData, ReceivedData, ReferredData, TierData,
+    WaitedData,
 };
 use crate::event::internal::{CAME, RECEIVED, REFERRED, WAITED};
 
@@ -46,8 +47,18 @@ struct Has {
 }
 
 /// What every entry has.
-const EVERY: [&str; 8] =
-    ["member_id", "points", "available", "pending", "version", "day", "event", "programme"];
+const EVERY: [&str; 10] = [
+    "member_id",
+    "points",
+    "available",
+    "pending",
+    "version",
+    "day",
+    "event",
+    "programme",
+    "receipts",
+    "chain",
+];
 
 /// What notes go with entries; the others go by themselves.
 const NOTES_OF_ENTRIES: [&str; 5] = ["order", "sign_in", "profile", "celebrated", "referred"];

@@ -81,6 +81,15 @@ pub struct Returned {
     pub points: Points,
 }
 
+/// What a store counts of a budget.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Spent {
+    /// Points granted, out of leases that ended and of those that have not.
+    pub granted: Points,
+    /// Points that came back.
+    pub returned: Points,
+}
+
 /// Points that a commit grants out of a lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {

@@ -10,10 +10,11 @@ use foldhash::fast::RandomState;
 use super::budget::portion;
 use super::{
     Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
-    LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store, StoreError, StoreSettings, add_range,
-    event_of, holds_version, is_business, never_expires, window_seconds,
+    LoadedBucket, Located, OffsetRange, OutboxKey, Receipt, ReceiptKey, RestoreBucket, Restored, ServerId,
+    Spent, Store, StoreError, StoreSettings, add_range, event_of, holds_version, is_business, never_expires,
+    window_seconds,
 };
-use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, Points, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, Points, TopicName, TopicPartition};
 
 /// A map that is hashed fast; its order is never looked at.
 type FastMap<K, V> = HashMap<K, V, RandomState>;
@@ -22,10 +23,18 @@ type FastMap<K, V> = HashMap<K, V, RandomState>;
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    /// The server that this handle's commits of a bucket rest on.
+    adopted: BTreeMap<Bucket, ServerId>,
 }
 
-#[derive(Debug)]
+/// What a store held at a moment, as a server's dump or a replica that lags behind.
+#[derive(Clone, Debug)]
+pub struct Dump(State);
+
+#[derive(Clone, Debug)]
 struct State {
+    /// How many times its memory was replaced by another: its name.
+    life: u64,
     settings: StoreSettings,
     clock: Clock,
     buckets: BTreeMap<Bucket, BucketState>,
@@ -35,7 +44,7 @@ struct State {
 }
 
 /// What generations of receipts are counted by.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Clock {
     /// Stands still until [`MemoryStore::advance`].
     Set(Duration),
@@ -43,8 +52,10 @@ enum Clock {
     Running { then: Duration, since: Instant },
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct BucketState {
+    /// The server that it was last found whole on.
+    confirmed: Option<ServerId>,
     accounts: FastMap<MemberId, Vec<u8>>,
     /// The generation that `current` belongs to; `previous` is the one before it.
     generation: u64,
@@ -64,7 +75,7 @@ struct BucketState {
 }
 
 /// What became of a budget.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Budget {
     /// Points granted out of leases that ended.
     settled: i64,
@@ -140,6 +151,45 @@ impl BucketState {
         due.into_iter().map(|(_, member)| member).collect()
     }
 
+    fn keep(&mut self, key: &ReceiptKey, receipt: &Receipt) {
+        let kept = match key {
+            key if never_expires(key) => &mut self.forever,
+            key if is_business(key) => &mut self.business,
+            _ => &mut self.current,
+        };
+        kept.insert(key.clone(), receipt.clone());
+    }
+
+    fn restore(&mut self, wanted: &RestoreBucket) -> Restored {
+        let mut restored = Restored::default();
+        for event in &wanted.events {
+            if self.receipt(&event.key).is_some() {
+                continue;
+            }
+            restored.events += 1;
+            self.keep(&event.key, &event.receipt);
+            for (key, receipt) in &event.others {
+                // A record that was lost before it was published is made anew when its event is read again.
+                if event.changed(receipt) == self.receipt(key).is_some() {
+                    self.keep(key, receipt);
+                }
+            }
+            for (campaign, points) in &event.budgets {
+                *self.returned.entry(campaign.clone()).or_default() -= points.0;
+            }
+        }
+        for account in &wanted.accounts {
+            let held = self.accounts.get(&account.member).map(Vec::as_slice);
+            if super::version_of(held) >= account.version {
+                continue;
+            }
+            restored.accounts += 1;
+            self.set_due(&DueAt { member: account.member.clone(), at: account.due });
+            self.accounts.insert(account.member.clone(), account.json.clone());
+        }
+        restored
+    }
+
     fn commit(&mut self, wanted: &CommitBucket, now: u64) -> Committed {
         for key in &wanted.published {
             self.outbox.remove(key);
@@ -165,12 +215,7 @@ impl BucketState {
             self.accounts.insert(write.member.clone(), write.json.clone());
         }
         for (key, receipt) in &wanted.receipts {
-            let kept = match key {
-                key if never_expires(key) => &mut self.forever,
-                key if is_business(key) => &mut self.business,
-                _ => &mut self.current,
-            };
-            kept.insert(key.clone(), receipt.clone());
+            self.keep(key, receipt);
         }
         self.business.extend(wanted.records.iter().cloned());
         self.outbox.extend(wanted.outbox.iter().cloned());
@@ -179,6 +224,10 @@ impl BucketState {
 }
 
 impl State {
+    fn server(&self) -> ServerId {
+        ServerId::new(format!("memory {}", self.life))
+    }
+
     fn now(&self) -> Duration {
         match self.clock {
             Clock::Set(now) => now,
@@ -266,6 +315,7 @@ impl MemoryStore {
 
     fn with_clock(settings: StoreSettings, clock: Clock) -> Self {
         let state = State {
+            life: 0,
             settings,
             clock,
             buckets: BTreeMap::new(),
@@ -273,7 +323,28 @@ impl MemoryStore {
             budgets: BTreeMap::new(),
             deployment: None,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), adopted: BTreeMap::new() }
+    }
+
+    /// What it holds now.
+    pub fn dump(&self) -> Dump {
+        Dump(self.lock().clone())
+    }
+
+    /// Goes on from what was held at another moment, as a server does that is started from a dump, or a replica that
+    /// takes over. Its clock goes on from now.
+    pub fn go_on_from(&self, dump: &Dump) {
+        let mut state = self.lock();
+        let (life, clock) = (state.life + 1, state.clock);
+        *state = State { life, clock, ..dump.0.clone() };
+    }
+
+    /// Loses everything.
+    pub fn lose_everything(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        (state.buckets, state.sources, state.budgets) = Default::default();
+        state.deployment = None;
     }
 
     /// When something falls due next, by member.
@@ -338,8 +409,16 @@ impl Store for MemoryStore {
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
         let mut state = self.lock();
-        let now = state.millis();
-        Ok(buckets.iter().map(|wanted| state.bucket(wanted.bucket).commit(wanted, now)).collect())
+        let (now, server) = (state.millis(), state.server());
+        let commit = |wanted: &CommitBucket| {
+            let bucket = state.bucket(wanted.bucket);
+            let is_whole = bucket.confirmed.as_ref() == Some(&server);
+            if !is_whole || self.adopted.get(&wanted.bucket) != Some(&server) {
+                return Committed::Unconfirmed;
+            }
+            bucket.commit(wanted, now)
+        };
+        Ok(buckets.iter().map(commit).collect())
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
@@ -379,6 +458,17 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn sources(&mut self, topic: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError> {
+        let state = self.lock();
+        let of_topic = state.sources.iter().filter(|(partition, _)| partition.topic == *topic);
+        Ok(of_topic.map(|(partition, ranges)| (partition.clone(), ranges.clone())).collect())
+    }
+
+    fn forget_processed(&mut self, partitions: &[TopicPartition]) -> Result<(), StoreError> {
+        self.lock().sources.retain(|partition, _| !partitions.contains(partition));
+        Ok(())
+    }
+
     fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
         Ok(self.lock().lease(wanted))
     }
@@ -407,6 +497,38 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn due_of(&mut self, wanted: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+        let state = self.lock();
+        let of_bucket = |(bucket, members): &(Bucket, Vec<MemberId>)| {
+            let due = state.buckets.get(bucket).map(|bucket| &bucket.due);
+            members.iter().map(|member| due.and_then(|due| due.get(member)).copied()).collect()
+        };
+        Ok(wanted.iter().map(of_bucket).collect())
+    }
+
+    fn each_member(
+        &mut self,
+        buckets: &[Bucket],
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError> {
+        let state = self.lock();
+        for bucket in buckets {
+            let accounts = state.buckets.get(bucket).into_iter().flat_map(|bucket| bucket.accounts.keys());
+            accounts.for_each(|member| take(*bucket, member.clone()));
+        }
+        Ok(())
+    }
+
+    fn spent(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError> {
+        let state = self.lock();
+        let settled = state.budgets.get(campaign).map_or(0, |budget| budget.settled);
+        let buckets = || state.buckets.values();
+        let open = buckets().flat_map(|bucket| &bucket.granted).filter(|((of, _), _)| of == campaign);
+        let granted = open.fold(settled, |sum, (_, points)| sum.saturating_add(*points));
+        let returned = buckets().filter_map(|bucket| bucket.returned.get(campaign)).sum();
+        Ok(Spent { granted: Points(granted), returned: Points(returned) })
+    }
+
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         Ok(self.lock().deployment.get_or_insert_with(|| wanted.clone()).clone())
     }
@@ -427,6 +549,54 @@ impl Store for MemoryStore {
         }
         found.sort_by(|left, right| left.0.cmp(&right.0));
         Ok(found)
+    }
+
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError> {
+        let mut state = self.lock();
+        let server = state.server();
+        let buckets = Buckets(state.settings.buckets).all();
+        let located = buckets.map(|bucket| Located {
+            bucket,
+            server: server.clone(),
+            confirmed: state.bucket(bucket).confirmed.clone(),
+        });
+        Ok(located.collect())
+    }
+
+    fn adopt(&mut self, located: &[Located]) -> bool {
+        let before = self.adopted.clone();
+        self.adopted.extend(located.iter().map(|located| (located.bucket, located.server.clone())));
+        before != self.adopted
+    }
+
+    fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let server = state.server();
+        if located.iter().any(|located| located.server != server) {
+            return Ok(false);
+        }
+        for located in located {
+            state.bucket(located.bucket).confirmed = Some(server.clone());
+        }
+        Ok(true)
+    }
+
+    fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
+        let server = self.lock().server();
+        Ok(buckets.iter().all(|bucket| self.adopted.get(bucket) == Some(&server)))
+    }
+
+    fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
+        let mut state = self.lock();
+        let server = state.server();
+        if buckets.iter().any(|wanted| wanted.server != server) {
+            return Ok(None);
+        }
+        let mut restored = Restored::default();
+        for wanted in buckets {
+            restored += state.bucket(wanted.bucket).restore(wanted);
+        }
+        Ok(Some(restored))
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

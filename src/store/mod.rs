@@ -7,12 +7,14 @@
 mod budget;
 pub mod memory;
 pub mod redis;
+mod server;
 
 use std::time::{Duration, Instant};
 
-use crate::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, RuleId, TopicPartition};
+use crate::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, RuleId, TopicName, TopicPartition};
 
-pub use budget::{Grant, Lease, LeaseId, LeaseRequest, Returned};
+pub use budget::{Grant, Lease, LeaseId, LeaseRequest, Returned, Spent};
+pub use server::{Located, RestoreBucket, Restored, RestoredAccount, RestoredEvent, ServerId, take_as_whole};
 
 /// Names something that must count once: an event (`e source id`), a business key behind it
 /// (`order.paid 2:m1 4711`), or what a rule pays once ever ([`once_key`]). Unique within its bucket.
@@ -51,13 +53,13 @@ fn event_of(key: &str) -> Option<EventId> {
 const FOREVER: &str = "o ";
 
 /// Whether the receipt of this key is kept forever, and not for the dedupe window.
-fn never_expires(key: &str) -> bool {
+pub fn never_expires(key: &str) -> bool {
     key.starts_with(FOREVER)
 }
 
 /// Whether the receipt of this key is one of a business key, which is kept longer than those of events and may hold a
 /// record.
-fn is_business(key: &str) -> bool {
+pub fn is_business(key: &str) -> bool {
     !key.starts_with(EVENT) && !never_expires(key)
 }
 
@@ -188,6 +190,9 @@ pub enum Committed {
     /// Nothing but the `published` clearing was done: a lease that it grants out of is past its deadline.
     /// Where both hold, it is `Refused`.
     LeaseExpired,
+    /// Nothing was done: the bucket is not confirmed to be whole on the server that the handle has adopted for it, see
+    /// [`Store::locate`].
+    Unconfirmed,
 }
 
 /// Offsets `from..until` of a partition that are processed and whose results are published.
@@ -250,6 +255,12 @@ pub trait Store {
     /// atomically, so that two callers never undo each other.
     fn add_processed(&mut self, ranges: &[(TopicPartition, OffsetRange)]) -> Result<(), StoreError>;
 
+    /// The partitions of a topic of which something is known to be processed, with the ranges, by partition.
+    fn sources(&mut self, topic: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError>;
+
+    /// Forgets what is known to be processed of these partitions: another topic has taken the name.
+    fn forget_processed(&mut self, partitions: &[TopicPartition]) -> Result<(), StoreError>;
+
     /// Leases points of a campaign's budget, having ended what leases of it lapsed.
     fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError>;
 
@@ -265,6 +276,21 @@ pub trait Store {
     /// Says when something falls due for members next, without a change of their accounts.
     fn set_due(&mut self, due: &[(Bucket, DueAt)]) -> Result<(), StoreError>;
 
+    /// When something falls due next for these members of these buckets, in seconds since 1970, in the order asked for. For
+    /// who checks the store.
+    fn due_of(&mut self, wanted: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError>;
+
+    /// Hands over every member of these buckets who has an account; one may come twice, and one whose account is made
+    /// meanwhile not at all. It looks at every key: for who checks the store, and never for a lane.
+    fn each_member(
+        &mut self,
+        buckets: &[Bucket],
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError>;
+
+    /// What the store counts of a budget. Not of one moment: where lanes grant meanwhile, it may be in between.
+    fn spent(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError>;
+
     /// Writes down what the deployment was made with, or says what it was made with before.
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError>;
 
@@ -279,6 +305,23 @@ pub trait Store {
         id: &str,
         deadline: Instant,
     ) -> Result<Vec<(EventId, Receipt)>, StoreError>;
+
+    /// Says where each bucket is, and on which server it was last found whole.
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError>;
+
+    /// From now on this handle's commits rest on buckets being on these servers, and are refused elsewhere. Says whether
+    /// that is another for one of them: then nothing that was known of the store holds any more.
+    fn adopt(&mut self, located: &[Located]) -> bool;
+
+    /// Writes down that buckets are whole on these servers. False where one is on another by now.
+    fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError>;
+
+    /// Whether these buckets are on the servers that this handle has adopted.
+    fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError>;
+
+    /// Has the store hold what it lacks of this. What it has already stays as it is, so that it may be repeated, and by
+    /// several at once. Nothing where a bucket is on another server than it is to be restored on.
+    fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError>;
 
     /// Proves that the store can be written to (a replica or a full server cannot).
     fn probe(&mut self) -> Result<(), StoreError>;
@@ -313,6 +356,14 @@ impl<S: Store + ?Sized> Store for Box<S> {
         (**self).add_processed(ranges)
     }
 
+    fn sources(&mut self, topic: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError> {
+        (**self).sources(topic)
+    }
+
+    fn forget_processed(&mut self, partitions: &[TopicPartition]) -> Result<(), StoreError> {
+        (**self).forget_processed(partitions)
+    }
+
     fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
         (**self).lease(wanted)
     }
@@ -329,6 +380,22 @@ impl<S: Store + ?Sized> Store for Box<S> {
         (**self).set_due(due)
     }
 
+    fn due_of(&mut self, wanted: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+        (**self).due_of(wanted)
+    }
+
+    fn each_member(
+        &mut self,
+        buckets: &[Bucket],
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError> {
+        (**self).each_member(buckets, take)
+    }
+
+    fn spent(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError> {
+        (**self).spent(campaign)
+    }
+
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         (**self).check_deployment(wanted)
     }
@@ -340,6 +407,26 @@ impl<S: Store + ?Sized> Store for Box<S> {
         deadline: Instant,
     ) -> Result<Vec<(EventId, Receipt)>, StoreError> {
         (**self).find_events(buckets, id, deadline)
+    }
+
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError> {
+        (**self).locate()
+    }
+
+    fn adopt(&mut self, located: &[Located]) -> bool {
+        (**self).adopt(located)
+    }
+
+    fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError> {
+        (**self).confirm(located)
+    }
+
+    fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
+        (**self).is_unmoved(buckets)
+    }
+
+    fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
+        (**self).restore(buckets)
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
@@ -384,6 +471,13 @@ fn holds_version(stored: Option<&[u8]>, version: u64) -> bool {
         None => version == 0,
         Some(json) => version != 0 && json.starts_with(version_prefix(version).as_bytes()),
     }
+}
+
+/// The version of a stored account, told by its first bytes as `restore.lua` tells it; 0 where there is none.
+pub(crate) fn version_of(stored: Option<&[u8]>) -> u64 {
+    let rest = stored.and_then(|json| json.strip_prefix(br#"{"v":"#)).unwrap_or_default();
+    let digits = rest.split(|byte| *byte == b',').next().unwrap_or_default();
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
 /// Adds a range to sorted ranges that neither touch nor overlap, and leaves them so.

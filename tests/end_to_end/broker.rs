@@ -40,9 +40,10 @@ fn config() -> ClientConfig {
     config
 }
 
-pub fn create_topic(name: &str, partitions: i32) {
+pub fn create_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = config().create().unwrap();
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = settings.iter().fold(topic, |topic, (setting, value)| topic.set(setting, value));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
     created.into_iter().for_each(|topic| {
@@ -50,8 +51,36 @@ pub fn create_topic(name: &str, partitions: i32) {
     });
 }
 
+/// Deletes a topic and makes one of that name anew, once the broker lets it.
+pub fn recreate_topic(name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = config().create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let deleted = runtime.block_on(admin.delete_topics(&[name], &AdminOptions::new())).unwrap();
+    deleted.into_iter().for_each(|topic| {
+        topic.unwrap();
+    });
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let deadline = Instant::now() + PATIENCE;
+    while runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap()[0].is_err() {
+        assert!(Instant::now() < deadline, "{name} is not made anew");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Kafka forgets a group with all its offsets, as it does by itself some days after its last member went.
+pub fn forget_group(name: &str) {
+    let admin: AdminClient<DefaultClientContext> = config().create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while runtime.block_on(admin.delete_groups(&[name], &AdminOptions::new())).unwrap()[0].is_err() {
+        assert!(Instant::now() < deadline, "group {name} is not forgotten");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 pub fn produce<'a>(topic: &str, records: impl IntoIterator<Item = (&'a str, &'a str, &'a [Header])>) {
-    let producer: BaseProducer = config().set("linger.ms", "20").create().unwrap();
+    let producer: BaseProducer =
+        config().set("linger.ms", "20").set("message.max.bytes", "100000000").create().unwrap();
     for (key, payload, headers) in records {
         let mut owned = OwnedHeaders::new();
         for (name, value) in headers {

@@ -9,8 +9,14 @@
 )]
 
 mod broker;
+mod dead_letters;
 mod points;
+mod rebuild;
+mod recreated;
 mod shop;
+mod upgrade;
+mod verify;
+#[path = "../support/worker.rs"]
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -280,6 +286,39 @@ fn what_upstream_repeats_counts_once_and_what_it_breaks_becomes_a_dead_letter() 
     assert_eq!(awards[0]["subject"], member.as_str());
     assert_eq!(awards[0]["time"], "2026-11-22T10:00:00Z");
     shop.check_schemas();
+}
+
+#[test]
+fn a_record_as_large_as_its_topic_takes_is_a_dead_letter_byte_for_byte_and_work_goes_on() {
+    let mut shop = Shop::open("large", PLAIN, 1);
+    // More than librdkafka sends and than topics take, unless they are told.
+    shop.send_to("large", 11 << 20);
+    let member = shop.member("ann");
+    // Text that compression does not make smaller.
+    let hex = |number: u64| format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29));
+    let noise: String = (1..=(10 << 20) / 16).map(hex).collect();
+    let large = [&noise[..1_040_000], &noise, &noise[..1_100_000]];
+    let mut records: Vec<(String, String)> =
+        large.iter().map(|text| ("k".to_owned(), (*text).to_owned())).collect();
+    records.insert(1, ("k".to_owned(), order("o1", &member, "10.00")));
+    records.push(("k".to_owned(), order("o2", &member, "5.00")));
+    shop.produce_keyed(&records);
+    shop.work_off();
+    let letters = shop.dead_letters();
+    assert_eq!(letters.len(), large.len());
+    for (letter, sent) in letters.iter().zip(large) {
+        assert_eq!(letter.header("accrual-reason"), "too_large");
+        assert!(letter.payload == sent.as_bytes(), "{} bytes of {}", letter.payload.len(), sent.len());
+    }
+    assert_eq!(shop.awards().len(), 2);
+
+    // Where the dead letters would not take what an input takes, that is said before anything is read.
+    shop.send_to("larger", 20 << 20);
+    let refused = shop.accrual(&["run", "--until-idle"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(said.contains("takes records of 11599872 bytes and an input of 20971520"), "{said}");
+    assert!(said.contains("--add-config max.message.bytes=21037056"), "{said}");
 }
 
 #[test]

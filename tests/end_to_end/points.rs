@@ -15,7 +15,7 @@ const CATALOGUE: &str = "redemption:
   rewards: [{id: mug, kind: goods, points: 300, stock: 45}, {id: cash, kind: money}]\n";
 
 /// An event of a member's.
-fn event(kind: &str, id: &str, member: &str, time: &str, mut data: Value) -> String {
+pub fn event(kind: &str, id: &str, member: &str, time: &str, mut data: Value) -> String {
     data["member_id"] = member.into();
     let event = json!({
         "specversion": "1.0", "id": id, "source": format!("shop/{member}"), "type": kind, "time": time, "data": data,

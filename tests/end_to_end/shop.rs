@@ -19,6 +19,7 @@ pub struct Shop {
     folder: PathBuf,
     redis: String,
     partitions: i32,
+    input: String,
 }
 
 impl Shop {
@@ -33,11 +34,19 @@ impl Shop {
         let name = format!("e2e-{name}-{now}-{}", std::process::id());
         let folder = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&folder).unwrap();
-        let shop = Self { name, folder, redis: redis.to_owned(), partitions };
+        let input = format!("{name}.in");
+        let shop = Self { name, folder, redis: redis.to_owned(), partitions, input };
         shop.write("programme.yaml", programme);
         shop.write("accrual.yaml", &shop.settings());
-        broker::create_topic(&shop.input(), partitions);
+        broker::create_topic(&shop.input(), partitions, &[]);
         shop
+    }
+
+    /// Has the shop send to another topic, which takes records of so many bytes.
+    pub fn send_to(&mut self, input: &str, largest: usize) {
+        self.input = format!("{}.{input}", self.name);
+        broker::create_topic(&self.input(), self.partitions, &[("max.message.bytes", &largest.to_string())]);
+        self.write("accrual.yaml", &self.settings());
     }
 
     pub fn settings(&self) -> String {
@@ -62,8 +71,13 @@ create_topics: true
         std::fs::write(self.folder.join(file), text).unwrap();
     }
 
+    /// The path of a file in the shop's own folder.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
     pub fn input(&self) -> String {
-        format!("{}.in", self.name)
+        self.input.clone()
     }
 
     /// A member of this shop's own.
@@ -90,6 +104,18 @@ create_topics: true
     /// Runs a command to its end.
     pub fn accrual(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command of a command, such as `dead-letters list`, with nobody to be asked.
+    pub fn accrual_of(&self, command: &[&str], arguments: &[&str]) -> Output {
+        self.command_of(command, arguments).output().unwrap()
+    }
+
+    pub fn command_of(&self, command: &[&str], arguments: &[&str]) -> Command {
+        let mut all = Command::new(env!("CARGO_BIN_EXE_accrual"));
+        all.args(command).arg("--config").arg(self.folder.join("accrual.yaml")).args(arguments);
+        all.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        all
     }
 
     pub fn start(&self, arguments: &[&str]) -> Worker {

@@ -29,13 +29,15 @@ step() {
 }
 
 # need PROGRAM=PACKAGE…: has the Debian packages of the missing programs installed, or says which they are.
-# A program python:MODULE is a module of Debian's own Python, whatever other Python comes first in PATH.
+# A program python:MODULE is a module of Debian's own Python, whatever other Python comes first in PATH; library:NAME is a
+# library to build with, as pkg-config knows it.
 need() {
   local missing=() pair program log
   for pair; do
     program=${pair%%=*}
     case $program in
       python:*) /usr/bin/python3 -c "import ${program#python:}" 2>/dev/null && continue ;;
+      library:*) pkg-config --exists "${program#library:}" 2>/dev/null && continue ;;
       *) command -v "$program" >/dev/null && continue ;;
     esac
     missing+=("${pair#*=}")

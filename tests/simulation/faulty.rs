@@ -4,14 +4,19 @@
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use accrual::log::memory::MemoryLog;
-use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
+use accrual::log::memory::{MemoryBroker, MemoryLog};
+use accrual::log::{
+    Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Polled, Position, Reach, Record, Stretch,
+};
 use accrual::store::memory::MemoryStore;
 use accrual::store::{
     Claimed, CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket,
-    LoadedBucket, OffsetRange, OutboxKey, Receipt, Store, StoreError,
+    LoadedBucket, Located, OffsetRange, OutboxKey, Receipt, RestoreBucket, Restored, Spent, Store,
+    StoreError,
 };
-use accrual::types::{Bucket, CampaignId, EventId, TopicPartition};
+use accrual::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, TopicName, TopicPartition};
+
+use super::mutation::Mutation;
 
 /// What the scheduler makes of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +97,7 @@ impl Gate {
 
 pub struct FaultyStore {
     pub inner: MemoryStore,
+    pub mutation: Option<Mutation>,
     pub gate: std::rc::Rc<Gate>,
 }
 
@@ -104,7 +110,8 @@ impl Store for FaultyStore {
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
         let mut outcomes = Vec::new();
         for bucket in buckets {
-            let inner = &mut self.inner;
+            let mutated = self.mutation.map(|mutation| mutation.of_commit(&self.inner, bucket));
+            let (inner, bucket) = (&mut self.inner, mutated.as_ref().unwrap_or(bucket));
             outcomes.extend(self.gate.store("commit bucket", || inner.commit(std::slice::from_ref(bucket)))?);
         }
         Ok(outcomes)
@@ -130,6 +137,14 @@ impl Store for FaultyStore {
         self.gate.store("add processed", || self.inner.add_processed(ranges))
     }
 
+    fn sources(&mut self, topic: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError> {
+        self.inner.sources(topic)
+    }
+
+    fn forget_processed(&mut self, partitions: &[TopicPartition]) -> Result<(), StoreError> {
+        self.inner.forget_processed(partitions)
+    }
+
     fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
         self.gate.store("lease", || self.inner.lease(wanted))
     }
@@ -151,6 +166,22 @@ impl Store for FaultyStore {
         self.gate.store("set due", || self.inner.set_due(due))
     }
 
+    fn due_of(&mut self, wanted: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+        self.inner.due_of(wanted)
+    }
+
+    fn each_member(
+        &mut self,
+        buckets: &[Bucket],
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError> {
+        self.inner.each_member(buckets, take)
+    }
+
+    fn spent(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError> {
+        self.inner.spent(campaign)
+    }
+
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         self.inner.check_deployment(wanted)
     }
@@ -164,13 +195,102 @@ impl Store for FaultyStore {
         self.inner.find_events(buckets, id, deadline)
     }
 
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError> {
+        let (inner, mutation) = (&mut self.inner, self.mutation);
+        self.gate.store("locate", || {
+            let located = inner.locate()?;
+            Ok(match mutation {
+                Some(mutation) => mutation.of_places(located, inner),
+                None => located,
+            })
+        })
+    }
+
+    fn adopt(&mut self, located: &[Located]) -> bool {
+        self.inner.adopt(located)
+    }
+
+    fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError> {
+        self.gate.store("confirm", || self.inner.confirm(located))
+    }
+
+    /// A look that finds nothing is none of the scheduler's business.
+    fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
+        if self.inner.is_unmoved(buckets)? && buckets.len() == self.inner.locate()?.len() {
+            return Ok(true);
+        }
+        self.gate.store("is unmoved", || self.inner.is_unmoved(buckets))
+    }
+
+    fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
+        self.gate.store("restore", || self.inner.restore(buckets))
+    }
+
     fn probe(&mut self) -> Result<(), StoreError> {
         self.inner.probe()
     }
 }
 
+/// What was published, read as the scheduler lets it.
+pub struct FaultyArchive {
+    pub inner: MemoryBroker,
+    pub gate: std::rc::Rc<Gate>,
+}
+
+impl std::fmt::Debug for FaultyArchive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultyArchive")
+    }
+}
+
+impl FaultyArchive {
+    fn ask<T>(&self, call: &'static str, run: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+        match self.gate.ask(call) {
+            Action::Proceed => run(),
+            Action::CrashBefore | Action::CrashAfter => Err(LogError::Crash),
+            Action::LoseReply | Action::LoseCall | Action::Fail => {
+                Err(LogError::Retriable(format!("{call}: simulated")))
+            }
+        }
+    }
+}
+
+impl Archive for FaultyArchive {
+    fn record(&self, at: &Coordinates, deadline: Instant) -> Result<Option<Record>, LogError> {
+        self.inner.record(at, deadline)
+    }
+
+    fn of_key(
+        &self,
+        wanted: &KeyQuery<'_>,
+        deadline: Instant,
+        found: &mut dyn FnMut(&[u8], Option<i64>),
+    ) -> Result<bool, LogError> {
+        self.inner.of_key(wanted, deadline, found)
+    }
+
+    fn usual_partition(&self, key: &[u8], partitions: i32) -> i32 {
+        self.inner.usual_partition(key, partitions)
+    }
+
+    fn reach(&self, topic: &TopicName, deadline: Instant) -> Result<Vec<Reach>, LogError> {
+        self.ask("reach", || self.inner.reach(topic, deadline))
+    }
+
+    fn scan(
+        &self,
+        stretch: &Stretch,
+        deadline: Instant,
+        take: &mut dyn FnMut(Record) -> bool,
+    ) -> Result<bool, LogError> {
+        self.ask("scan", || self.inner.scan(stretch, deadline, take))
+    }
+}
+
 pub struct FaultyLog {
     pub inner: MemoryLog,
+    pub broker: MemoryBroker,
+    pub mutation: Option<Mutation>,
     pub gate: std::rc::Rc<Gate>,
     /// Where the records of the batch at hand came from.
     pub batch: Vec<(TopicPartition, i64)>,
@@ -205,12 +325,22 @@ impl Log for FaultyLog {
         self.gate.log("send", || self.inner.send(records))
     }
 
+    fn arrive(&mut self) -> Result<(), LogError> {
+        self.gate.log("arrive", || self.inner.arrive())
+    }
+
     fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
         if positions.is_empty() {
             // Of the clock, and not of the batch that was polled last and may have come to nothing.
             self.batch.clear();
         }
-        self.gate.log("send offsets", || self.inner.send_offsets(positions))
+        let Self { inner, broker, mutation, .. } = self;
+        self.gate.log("send offsets", || {
+            if let Some(mutation) = mutation {
+                mutation.of_offsets(broker, positions);
+            }
+            inner.send_offsets(positions)
+        })
     }
 
     fn commit(&mut self) -> Result<(), LogError> {

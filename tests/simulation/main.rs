@@ -2,8 +2,8 @@
 //! every call is scheduled, failed or turned into a crash by a seeded generator. An auditor that knows
 //! nothing of the lane's code says afterwards whether every event counted exactly once.
 //!
-//! A failing seed is printed; `ACCRUAL_TEST_SEED=<seed> cargo test --test simulation` runs it alone
-//! and prints its trace.
+//! A failing seed is printed with the shortest trace that was found; `ACCRUAL_TEST_SEED=<seed> cargo test --test
+//! simulation` runs it alone. `tests/simulation/soak` runs for long.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(
@@ -15,18 +15,37 @@
 
 mod auditor;
 mod faulty;
+mod mutation;
 mod rng;
 mod traffic;
 mod world;
 
+use mutation::Mutation;
 use world::{Faults, World};
 
 /// How many seeds each test runs; `ACCRUAL_TEST_SEEDS` asks for more.
 fn seeds(default: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a whole number"));
-    match number("ACCRUAL_TEST_SEED") {
-        Some(seed) => vec![seed],
-        None => (1..=number("ACCRUAL_TEST_SEEDS").unwrap_or(default)).collect(),
+    if let Some(seed) = number("ACCRUAL_TEST_SEED") {
+        return vec![seed];
+    }
+    let first = number("ACCRUAL_TEST_FROM").unwrap_or(1);
+    (first..first + number("ACCRUAL_TEST_SEEDS").unwrap_or(default)).collect()
+}
+
+/// A violation of the same seed with a shorter trace, if leaving out faults and records leads to one.
+fn shortest(seed: u64, faults: &Faults, world: World, violation: String) -> (World, Faults, String) {
+    let mut found = (world, faults.clone(), violation);
+    loop {
+        let shorter = found.1.fewer().into_iter().find_map(|fewer| {
+            let mut world = World::new(seed, fewer.clone());
+            let why = world.run().and_then(|()| auditor::audit(&world)).err()?;
+            (world.trace.len() < found.0.trace.len()).then_some((world, fewer, why))
+        });
+        match shorter {
+            Some(shorter) => found = shorter,
+            None => return found,
+        }
     }
 }
 
@@ -35,9 +54,10 @@ fn run(name: &str, faults: Faults, default_seeds: u64) {
     for seed in seeds(default_seeds) {
         let mut world = World::new(seed, faults.clone());
         if let Err(violation) = world.run().and_then(|()| auditor::audit(&world)) {
+            let (shorter, fewer, why) = shortest(seed, &faults, world, violation.clone());
             // One that never finishes ends with the same calls over and over.
-            let first = &world.trace[..world.trace.len().min(2_000)];
-            println!("{}", first.join("\n"));
+            let first = &shorter.trace[..shorter.trace.len().min(2_000)];
+            println!("{}\nthe shortest that was found: {fewer:?}: {why}", first.join("\n"));
             panic!("{name}: seed {seed}: {violation}");
         }
         steps += world.steps;
@@ -82,12 +102,79 @@ fn lanes_that_stand_still_past_their_lease_or_die_neither_overspend_a_budget_nor
 }
 
 #[test]
+fn a_store_that_loses_a_tail_or_everything_is_repaired_from_what_was_published() {
+    run("loss", Faults { loss: 20, rewind: true, ..Faults::default() }, 300);
+}
+
+#[test]
+fn a_store_that_loses_a_tail_under_crashes_rebalances_and_zombies_is_repaired() {
+    run("loss and all", Faults { loss: 15, ..ALL }, 300);
+}
+
+const ALL: Faults = Faults {
+    crash: 20,
+    rebalance: 20,
+    zombie: 10,
+    lost_reply: 30,
+    time: 20,
+    loss: 0,
+    mutation: None,
+    most_records: usize::MAX,
+    rewind: false,
+    moves: 0,
+};
+
+/// Without one of the guards the auditor finds something wrong, within so many seeds.
+fn is_noticed(mutation: Mutation, faults: Faults) {
+    const SEEDS: u64 = 1_000;
+    for seed in 1..=SEEDS {
+        let mut world = World::new(seed, Faults { mutation: Some(mutation), ..faults.clone() });
+        if let Err(violation) = world.run().and_then(|()| auditor::audit(&world)) {
+            println!("{mutation:?}: seed {seed}: {violation}");
+            return;
+        }
+    }
+    panic!("{mutation:?} is not noticed in {SEEDS} seeds");
+}
+
+#[test]
+fn a_violation_is_shown_by_a_shorter_trace_where_there_is_one() {
+    let faults = Faults { mutation: Some(Mutation::NoReceipts), ..ALL };
+    let mut world = World::new(1, faults.clone());
+    let violation = world.run().and_then(|()| auditor::audit(&world)).unwrap_err();
+    let length = world.trace.len();
+    let (shorter, fewer, why) = shortest(1, &faults, world, violation);
+    assert!(shorter.trace.len() * 4 < length, "{} of {length} calls: {fewer:?}: {why}", shorter.trace.len());
+}
+
+#[test]
+fn without_the_version_check_the_auditor_finds_it() {
+    is_noticed(Mutation::NoVersionCheck, ALL);
+}
+
+#[test]
+fn without_receipts_the_auditor_finds_it() {
+    is_noticed(Mutation::NoReceipts, ALL);
+}
+
+#[test]
+fn without_the_outbox_the_auditor_finds_it() {
+    is_noticed(Mutation::NoOutbox, ALL);
+}
+
+#[test]
+fn with_offsets_outside_the_transaction_the_auditor_finds_it() {
+    is_noticed(Mutation::OffsetsOutside, ALL);
+}
+
+#[test]
+fn without_repair_the_auditor_finds_it() {
+    is_noticed(Mutation::NoRepair, Faults { loss: 20, ..Faults::default() });
+}
+
+#[test]
 fn all_faults_at_once_count_once() {
-    run(
-        "all",
-        Faults { crash: 20, rebalance: 20, zombie: 10, lost_reply: 30, time: 20, ..Faults::default() },
-        300,
-    );
+    run("all", ALL, 300);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use accrual::account::Retention;
 use accrual::lane::budgets::LeaseTimes;
+use accrual::lane::flood::FloodLimits;
 use accrual::lane::status::LaneStatus;
 use accrual::lane::{Lane, LaneError, LaneSettings};
 use accrual::log::LogError;
@@ -16,16 +17,17 @@ use accrual::log::memory::MemoryBroker;
 use accrual::metrics::Metrics;
 use accrual::programme::current::Current;
 use accrual::programme::{ProgrammeText, Versions};
-use accrual::store::memory::MemoryStore;
+use accrual::store::memory::{Dump, MemoryStore};
 use accrual::store::{Store, StoreError, StoreSettings};
 use accrual::types::{Buckets, Outputs, TopicName, TopicPartition};
 
-use super::faulty::{Action, Ending, FaultyLog, FaultyStore, Gate, Signal};
+use super::faulty::{Action, Ending, FaultyArchive, FaultyLog, FaultyStore, Gate, Signal};
+use super::mutation::Mutation;
 use super::rng::Rng;
 use super::traffic::{self, LARGE, Meaning, Sent};
 
 /// How often each fault comes, in a thousand calls.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug)]
 pub struct Faults {
     pub crash: u32,
     pub rebalance: u32,
@@ -34,15 +36,61 @@ pub struct Faults {
     pub lost_reply: u32,
     /// Time passes, enough for a lease to come to its deadline after a few times.
     pub time: u32,
+    /// The store loses its latest writes, or everything.
+    pub loss: u32,
+    /// A guard that is missing.
+    pub mutation: Option<Mutation>,
+    /// Upstream sends no more records than that.
+    pub most_records: usize,
     /// After all is processed the group is rewound to the start, and once more beyond the window.
     pub rewind: bool,
     /// Every lane dies at once and an operator moves the offsets, back or forth, before the next start.
     pub moves: usize,
 }
 
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            crash: 0,
+            rebalance: 0,
+            zombie: 0,
+            lost_reply: 0,
+            time: 0,
+            loss: 0,
+            mutation: None,
+            most_records: usize::MAX,
+            rewind: false,
+            moves: 0,
+        }
+    }
+}
+
 impl Faults {
+    /// The same with one thing less, each in its turn.
+    pub fn fewer(&self) -> Vec<Faults> {
+        let without: [fn(&mut Faults) -> &mut u32; 6] = [
+            |faults| &mut faults.crash,
+            |faults| &mut faults.rebalance,
+            |faults| &mut faults.zombie,
+            |faults| &mut faults.lost_reply,
+            |faults| &mut faults.time,
+            |faults| &mut faults.loss,
+        ];
+        let mut fewer = Vec::new();
+        for fault in without {
+            let mut faults = self.clone();
+            if std::mem::take(fault(&mut faults)) > 0 {
+                fewer.push(faults);
+            }
+        }
+        for records in [40, 20, 10, 5, 3, 2].into_iter().filter(|records| *records < self.most_records) {
+            fewer.push(Faults { most_records: records, ..self.clone() });
+        }
+        fewer
+    }
+
     pub fn any(&self) -> bool {
-        self.crash + self.rebalance + self.zombie + self.lost_reply > 0 || self.moves > 0
+        self.crash + self.rebalance + self.zombie + self.lost_reply + self.loss > 0 || self.moves > 0
     }
 }
 
@@ -58,6 +106,10 @@ pub struct World {
     published: Vec<(TopicPartition, i64)>,
     /// Faults come up to this step.
     faulty_until: usize,
+    /// What the store held some time ago, the latest last.
+    dumps: Vec<Dump>,
+    /// Nothing is lost any more.
+    store_is_safe: bool,
     /// Of the campaign `gift`: of the first version, and of the second, which is no less.
     pub budgets: [i64; 2],
     /// The versions of the programme, as entries name them.
@@ -175,6 +227,7 @@ impl World {
         ]);
         let records = 20 + rng.below(60);
         let mut sent = traffic::generate(&mut rng, records);
+        sent.truncate(faults.most_records);
         for record in &mut sent {
             // Any partition: upstream keys its topics as it likes.
             let partition = TopicPartition { topic: inputs(), partition: rng.below(partitions) as i32 };
@@ -196,12 +249,15 @@ impl World {
             outputs: outputs(),
             buckets: Buckets(buckets),
             retention: Retention { history: 3, months: 0, days: 30 },
+            dedupe_window: WINDOW,
             max_events: 1 + rng.below(8),
             max_wait: Duration::ZERO,
             max_record_bytes: 10_000,
             cached_accounts: 1 + rng.below(4),
+            flood: FloodLimits::NONE,
             leases,
             clock_every: Duration::ZERO,
+            whole_stretch: 100,
             sleep: |_| {},
             current: Arc::new(Current::new(versions.clone())),
             versions: versions.clone(),
@@ -220,6 +276,8 @@ impl World {
             lane_count: 1 + rng.below(3),
             published: Vec::new(),
             faulty_until: 0,
+            dumps: Vec::new(),
+            store_is_safe: false,
             metrics: Metrics::new(&versions).expect("series are named once"),
             budgets,
             versions: names.try_into().expect("there are two"),
@@ -254,6 +312,8 @@ impl World {
         }
         self.days_come()?;
         if self.faults.rewind {
+            // What was processed before is known by the offsets that the operator takes away, and by the store.
+            self.store_is_safe = true;
             for beyond_the_window in [false, true] {
                 self.stop()?;
                 if beyond_the_window {
@@ -270,6 +330,9 @@ impl World {
     fn days_come(&mut self) -> Result<(), String> {
         self.trace.push("birthdays come".to_owned());
         self.store.advance(Duration::from_hours(5 * 24));
+        // Nobody goes back to a copy that was made in the middle of a repair, longer ago than the dedupe window: its
+        // receipts would be no more, and its accounts not be restored yet.
+        self.dumps.clear();
         self.lanes.values_mut().for_each(|lane| lane.idle = 0);
         let this_year = (BEGINS + Duration::from_hours(60 * 24)).as_secs() as i64;
         for _ in 0..20 {
@@ -329,6 +392,17 @@ impl World {
     fn work_off(&mut self) -> Result<(), String> {
         // Faults end after a while, as they do, so that the work gets done.
         self.faulty_until = self.steps + 600;
+        self.until_idle()?;
+        if self.faults.loss > 0 {
+            // Whatever was lost last is noticed, too, before an operator comes.
+            self.faulty_until = 0;
+            self.lanes.values_mut().for_each(|lane| lane.idle = 0);
+            self.until_idle()?;
+        }
+        Ok(())
+    }
+
+    fn until_idle(&mut self) -> Result<(), String> {
         while self.broker.lag() > 0 || self.lanes.values().any(|lane| lane.idle < 3 || lane.frozen > 0) {
             if self.steps > MOST_STEPS {
                 return Err("the lanes never finish".to_owned());
@@ -370,6 +444,12 @@ impl World {
                 self.trace.push("  time passes".to_owned());
                 self.store.advance(LEASE * 2 / 3);
             }
+            if !self.store_is_safe && self.rng.chance(self.faults.loss) {
+                self.dumps.push(self.store.dump());
+            }
+            if !self.store_is_safe && self.rng.chance(self.faults.loss) {
+                self.lose_a_tail();
+            }
             if self.rng.chance(self.faults.zombie) {
                 self.trace.push(format!("  lane {lane} stands still and is given up by the group"));
                 self.faults_met += 1;
@@ -390,6 +470,23 @@ impl World {
             self.start(lane)?;
         }
         Ok(())
+    }
+
+    /// The store goes on from what it held a while ago, or from nothing.
+    fn lose_a_tail(&mut self) {
+        self.faults_met += 1;
+        if self.rng.chance(100) || self.dumps.is_empty() {
+            self.trace.push("  the store loses everything".to_owned());
+            self.store.lose_everything();
+            self.dumps.clear();
+            return;
+        }
+        let back = self.rng.below(self.dumps.len().min(4));
+        // Later copies are of a life that is lost: who goes back to one of them later has two lives of one account.
+        self.dumps.truncate(self.dumps.len() - back);
+        let Some(dump) = self.dumps.pop() else { return };
+        self.trace.push("  the store goes on from an old copy of itself".to_owned());
+        self.store.go_on_from(&dump);
     }
 
     /// Says what becomes of the call that the lane waits to make, and hears what the lane does next.
@@ -443,12 +540,19 @@ impl World {
         let member = log.member;
         let gate = Gate { lane, signals: self.signals.0.clone(), actions: receiver };
         let (store, settings, metrics) = (self.store.clone(), self.settings.clone(), self.metrics.clone());
-        let held = status.clone();
+        let (held, broker, mutation) = (status.clone(), self.broker.clone(), self.faults.mutation);
         let thread = std::thread::spawn(move || {
             let (signals, gate) = (gate.signals.clone(), Rc::new(gate));
-            let log = FaultyLog { inner: log, gate: gate.clone(), batch: Vec::new() };
-            let store = FaultyStore { inner: store, gate };
-            let ended = Lane::new(log, store, settings, metrics, held).run();
+            let log = FaultyLog {
+                inner: log,
+                broker: broker.clone(),
+                mutation,
+                gate: gate.clone(),
+                batch: Vec::new(),
+            };
+            let archive = Box::new(FaultyArchive { inner: broker, gate: gate.clone() });
+            let store = FaultyStore { inner: store, mutation, gate };
+            let ended = Lane::new(log, store, archive, settings, metrics, held).run();
             let ending = match ended {
                 Ok(()) => Ending::AsTold,
                 Err(LaneError::Log(LogError::Crash) | LaneError::Store(StoreError::Crash)) => Ending::Crashed,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use accrual::store::{CommitBucket, Committed, Grant, Lease, LeaseId, LeaseRequest, Returned, Store};
+use accrual::store::{CommitBucket, Committed, Grant, Lease, LeaseId, LeaseRequest, Returned, Spent, Store};
 use accrual::types::{Bucket, CampaignId, Points};
 
 use crate::ground::{Ground, load, write};
@@ -187,6 +187,21 @@ pub fn grants_of_several_campaigns_are_counted_each_for_itself(ground: &Ground) 
     of_one.end(&mut *store);
     of_other.end(&mut *store);
     assert_eq!((free(&mut *store, &one, 100), free(&mut *store, &other, 100)), (93, 91));
+}
+
+pub fn what_is_spent_is_what_was_granted_whether_its_lease_has_ended_or_not(ground: &Ground) {
+    let mut store = ground.open();
+    let (campaign, other, ann) = (campaign(ground), campaign(ground), ground.name("ann"));
+    let [ends, stays] = [100, 200].map(|budget| Holder::lease(&mut *store, &campaign, budget, 50, LONG));
+    let of_other = Holder::lease(&mut *store, &other, 100, 50, LONG);
+    assert_eq!(store.spent(&campaign).unwrap(), Spent::default());
+    let grants = [ends.grant(7), stays.grant(9), of_other.grant(1)].concat();
+    assert_eq!(commit(&mut *store, 3, &ann, 0, grants), Committed::Written);
+    assert_eq!(commit(&mut *store, 5, &ann, 0, stays.grant(20)), Committed::Written);
+    let spent = Spent { granted: Points(36), returned: Points(0) };
+    assert_eq!(store.spent(&campaign).unwrap(), spent);
+    ends.end(&mut *store);
+    assert_eq!(store.spent(&campaign).unwrap(), spent, "with one of both leases ended");
 }
 
 pub fn a_lease_past_its_deadline_grants_nothing_and_what_is_published_goes_all_the_same(ground: &Ground) {

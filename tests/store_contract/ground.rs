@@ -8,6 +8,7 @@ use accrual::store::memory::MemoryStore;
 use accrual::store::redis::RedisStore;
 use accrual::store::{
     AccountWrite, LoadBucket, LoadedBucket, OutboxKey, Receipt, ReceiptKey, Store, StoreSettings,
+    take_as_whole,
 };
 use accrual::types::{Bucket, Coordinates, TopicPartition};
 use redis::Value;
@@ -84,6 +85,15 @@ impl Ground {
 
     /// Another handle on the store, with a window. One window a test.
     pub fn open_with(&self, dedupe_window: Duration) -> Box<dyn Store + Send> {
+        Box::new(at_home(self.open_unadopted(dedupe_window)))
+    }
+
+    /// Another handle, which has adopted no server.
+    pub fn open_a_stranger(&self) -> Box<dyn Store + Send> {
+        self.open_unadopted(MONTH)
+    }
+
+    fn open_unadopted(&self, dedupe_window: Duration) -> Box<dyn Store + Send> {
         let settings = StoreSettings { buckets: BUCKETS, dedupe_window, refunds_window: dedupe_window * 3 };
         match &self.kind {
             Kind::Memory { store, .. } => {
@@ -132,6 +142,12 @@ impl Ground {
             assert!(begin.elapsed() < Duration::from_mins(1), "the store's clock stands still");
         }
     }
+}
+
+/// A handle whose commits rest on the servers as they are, which are taken to be whole.
+pub fn at_home<S: Store>(mut store: S) -> S {
+    take_as_whole(&mut store).unwrap();
+    store
 }
 
 /// An account at the version after the expected one.

@@ -7,7 +7,7 @@ use accrual::store::redis::RedisStore;
 use accrual::store::{AccountWrite, CommitBucket, Committed, LoadBucket, OutboxKey, Store, StoreSettings};
 use accrual::types::{Bucket, TopicPartition};
 
-use crate::ground::{outbox_key, receipt, text};
+use crate::ground::{at_home, outbox_key, receipt, text};
 use crate::support::RedisServer;
 
 const BUCKETS: u16 = 128;
@@ -28,7 +28,7 @@ fn measure(members: usize, receipts: usize) {
         dedupe_window: Duration::from_hours(720),
         refunds_window: Duration::from_hours(2_160),
     };
-    let mut store = RedisStore::connect(&server.url(), &settings).unwrap();
+    let mut store = at_home(RedisStore::connect(&server.url(), &settings).unwrap());
     let partition = TopicPartition { topic: "shop.orders".into(), partition: 0 };
     // Hashes of receipts are small, and scanned, only in a deployment's first minutes.
     let seen = (0..600)

@@ -1,15 +1,16 @@
 //! How Redis goes away, comes back, or refuses: on servers that these tests may break.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accrual::store::redis::RedisStore;
 use accrual::store::{
     CommitBucket, Committed, Deployment, Grant, LeaseId, LeaseRequest, LoadBucket, OffsetRange, Store,
-    StoreError, StoreSettings,
+    StoreError, StoreSettings, take_as_whole,
 };
 use accrual::types::{Bucket, CampaignId, Points, TopicPartition};
 
-use crate::ground::{BUCKETS, MONTH, account, load, outbox_key, receipt, text, write};
+use crate::ground::{BUCKETS, MONTH, account, at_home, load, outbox_key, receipt, text, write};
 use crate::support::{RedisCluster, RedisServer};
 
 const BUCKET: Bucket = Bucket(3);
@@ -70,7 +71,7 @@ fn until_back<T>(mut call: impl FnMut() -> Result<T, StoreError>) -> T {
 #[test]
 fn scripts_survive_a_script_flush() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     for version in 0..3 {
         assert_eq!(store.commit(&commit("ann", version)).unwrap(), [Committed::Written]);
         server.command(&["SCRIPT", "FLUSH"]);
@@ -87,7 +88,7 @@ fn scripts_survive_a_script_flush() {
 #[test]
 fn a_killed_connection_is_made_anew() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     store.commit(&commit("ann", 0)).unwrap();
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     assert_away(store.commit(&commit("ann", 1)));
@@ -102,10 +103,12 @@ fn a_worker_may_start_before_its_redis_and_outlive_its_restarts() {
     assert_away(store.commit(&commit("ann", 0)));
     assert_away(store.probe());
     server.start_again();
+    until_back(|| take_as_whole(&mut store));
     assert_eq!(until_back(|| store.commit(&commit("ann", 0))), [Committed::Written]);
     server.kill();
     assert_away(store.commit(&commit("ann", 1)));
     server.start_again();
+    until_back(|| take_as_whole(&mut store));
     assert_eq!(until_back(|| store.commit(&commit("ann", 1))), [Committed::Written]);
     assert_eq!(load(&mut store, BUCKET, &["ann"], &[]).accounts, [Some(account("ann", 2))]);
 }
@@ -113,7 +116,7 @@ fn a_worker_may_start_before_its_redis_and_outlive_its_restarts() {
 #[test]
 fn a_server_that_became_a_replica_is_away_until_there_is_a_primary() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     store.commit(&commit("ann", 0)).unwrap();
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_away(store.commit(&commit("ann", 1)));
@@ -122,7 +125,8 @@ fn a_server_that_became_a_replica_is_away_until_there_is_a_primary() {
     server.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
     assert_away(load_result(&mut store));
     server.command(&["REPLICAOF", "NO", "ONE"]);
-    assert_eq!(store.commit(&commit("ann", 1)).unwrap(), [Committed::Written]);
+    assert_eq!(store.commit(&commit("ann", 1)).unwrap(), [Committed::Unconfirmed]);
+    assert_eq!(at_home(store).commit(&commit("ann", 1)).unwrap(), [Committed::Written]);
 }
 
 fn load_result(store: &mut dyn Store) -> Result<(), StoreError> {
@@ -133,11 +137,15 @@ fn load_result(store: &mut dyn Store) -> Result<(), StoreError> {
 #[test]
 fn a_full_server_is_away_and_nothing_is_half_written() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_away(store.commit(&commit("ann", 0)));
     assert_away(store.probe());
-    assert_eq!(text(&server.command(&["DBSIZE"])), Some("0".into()));
+    assert_eq!(
+        text(&server.command(&["DBSIZE"])),
+        Some(BUCKETS.to_string()),
+        "each bucket has its confirmation"
+    );
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(store.commit(&commit("ann", 0)).unwrap(), [Committed::Written]);
 }
@@ -145,7 +153,7 @@ fn a_full_server_is_away_and_nothing_is_half_written() {
 #[test]
 fn a_server_with_too_few_replicas_is_away() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     assert_away(store.commit(&commit("ann", 0)));
     server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
@@ -194,22 +202,66 @@ fn wrong_credentials_are_broken_and_told_without_the_password() {
 }
 
 #[test]
-fn a_missing_permission_is_broken_and_the_ones_named_are_enough() {
+fn a_missing_permission_is_named_before_anything_is_written_and_the_documented_ones_are_enough() {
     let server = RedisServer::start();
-    server.command(&["ACL", "SETUSER", "joe", "on", ">pw", "~accrual:*", "+@read"]);
-    let mut store = open(&format!("redis://joe:pw@127.0.0.1:{}/0", server.port()));
-    let Err(StoreError::Broken(message)) = store.commit(&commit("ann", 0)) else { panic!("not refused") };
-    let named = message.split('`').nth(1).unwrap();
-    let rule: Vec<&str> = ["ACL", "SETUSER", "joe"].into_iter().chain(named.split(' ')).collect();
-    server.command(&["ACL", "SETUSER", "joe", "resetkeys", "-@all"]);
+    let documented = std::fs::read_to_string("docs/security.md").unwrap();
+    let line = documented.lines().find(|line| line.starts_with("ACL SETUSER accrual on")).unwrap();
+    let line = line.replace(">PASSWORD", ">pw");
+    let rule: Vec<&str> = line.split_whitespace().collect();
+    server.command(&rule);
+    server.command(&["ACL", "SETUSER", "accrual", "-hset", "-zrem"]);
+    let mut store = open(&format!("redis://accrual:pw@127.0.0.1:{}/0", server.port()));
+    let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
+    let refused = store.check_deployment(&deployment);
+    assert!(
+        matches!(&refused, Err(StoreError::Broken(why)) if why.contains("lacks the permissions +hset +zrem;"))
+    );
+    let left = ["accrual:deployment", "accrual:{rights}:string", "accrual:{rights}:hash"];
+    let left = server.command(&[&["EXISTS"], left.as_slice()].concat());
+    assert_eq!(left, redis::Value::Int(0));
+    // Were it taken away later, it is broken all the same.
+    take_as_whole(&mut store).unwrap();
+    assert_broken(store.commit(&commit("ann", 0)).map(|_| ()), "lacks a permission");
+
+    server.command(&["FLUSHALL"]);
     server.command(&rule);
     use_every_call(&mut store);
+}
+
+#[test]
+fn the_url_is_asked_for_at_each_new_connection_and_a_good_login_is_waited_for() {
+    let server = RedisServer::start();
+    let login = |password: &str| {
+        server.command(&["ACL", "SETUSER", "joe", "on", "resetpass", &format!(">{password}"), "~*", "+@all"]);
+    };
+    let url = |password: &str| format!("redis://joe:{password}@127.0.0.1:{}", server.port());
+    login("first");
+    let told = Arc::new(Mutex::new(Ok(url("first"))));
+    let asked = told.clone();
+    let mut store = open(&url("none")).at_changing_url(move || asked.lock().unwrap().clone());
+    store.probe().unwrap();
+
+    login("second");
+    store.probe().unwrap();
+    server.command(&["CLIENT", "KILL", "USER", "joe"]);
+    let is_waiting = |store: &mut RedisStore| {
+        // The first call finds the connection gone.
+        store.probe().unwrap_err();
+        matches!(store.probe(), Err(StoreError::Away(why)) if why.contains("check the user and password"))
+    };
+    assert!(is_waiting(&mut store));
+    *told.lock().unwrap() = Err("the file is away".to_owned());
+    assert!(is_waiting(&mut store));
+    *told.lock().unwrap() = Ok(url("second"));
+    store.probe().unwrap();
 }
 
 fn use_every_call(store: &mut dyn Store) {
     let deployment = Deployment { buckets: BUCKETS, programme: "shop".into(), timezone: "UTC".into() };
     assert_eq!(store.check_deployment(&deployment).unwrap(), deployment);
     store.probe().unwrap();
+    take_as_whole(store).unwrap();
+    assert!(store.is_unmoved(&[BUCKET]).unwrap());
     assert_eq!(store.commit(&commit("ann", 0)).unwrap(), [Committed::Written]);
     load(store, BUCKET, &["ann"], &["none"]);
     load(store, BUCKET, &["ann"], &[]);
@@ -230,12 +282,12 @@ fn a_key_of_another_type_is_broken_and_leaves_nothing_half_written() {
     ];
     for key in keys {
         let server = RedisServer::start();
-        let mut store = open(&server.url());
+        let mut store = at_home(open(&server.url()));
         server.command(&["SADD", &key, "x"]);
         let mut wanted = commit("ann", 0);
         wanted[0].published.clear();
         assert_broken(store.commit(&wanted), "another program");
-        assert_eq!(text(&server.command(&["DBSIZE"])), Some("1".into()), "{key}");
+        assert_eq!(text(&server.command(&["DBSIZE"])), Some((1 + BUCKETS).to_string()), "{key}");
     }
 }
 
@@ -279,7 +331,7 @@ fn another_dedupe_window_is_refused_because_it_forgets_receipts() {
 #[test]
 fn a_generation_that_has_begun_goes_on_when_the_clock_is_set_back() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let ahead = now / MONTH.as_secs() + 1;
     let hash = format!("accrual:{{3}}:receipts:{ahead}");
@@ -300,7 +352,7 @@ fn a_generation_that_has_begun_goes_on_when_the_clock_is_set_back() {
 #[test]
 fn a_hash_of_receipts_expires_an_hour_after_it_is_last_looked_at() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let generation = now / MONTH.as_secs();
     store.commit(&commit("ann", 0)).unwrap();
@@ -313,7 +365,7 @@ fn a_hash_of_receipts_expires_an_hour_after_it_is_last_looked_at() {
 #[test]
 fn whoever_leases_next_finishes_the_ending_of_a_lease_that_was_left_half_way() {
     let server = RedisServer::start();
-    let mut store = open(&server.url());
+    let mut store = at_home(open(&server.url()));
     let campaign = CampaignId::from("gift");
     let wanted = |needed| LeaseRequest {
         campaign: campaign.clone(),
@@ -355,7 +407,7 @@ fn whoever_leases_next_finishes_the_ending_of_a_lease_that_was_left_half_way() {
 #[test]
 fn the_last_of_a_url_may_name_a_database() {
     let server = RedisServer::start();
-    let mut store = open(&format!("{}/5", server.url()));
+    let mut store = at_home(open(&format!("{}/5", server.url())));
     store.commit(&commit("ann", 0)).unwrap();
     assert_eq!(text(&server.command(&["DBSIZE"])), Some("0".into()));
     let wrong = open(&format!("{}/99", server.url())).probe();
@@ -380,7 +432,7 @@ fn a_store_works_on_a_blocking_thread_of_another_runtime_and_is_dropped_anywhere
 #[test]
 fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
     let cluster = RedisCluster::start();
-    let mut store = open(&cluster.url());
+    let mut store = at_home(open(&cluster.url()));
     let first =
         [CommitBucket { accounts: vec![write("ann", 0), write("bob", 0)], ..commit("cas", 0)[0].clone() }];
     assert_eq!(store.commit(&first).unwrap(), [Committed::Written]);
@@ -415,7 +467,11 @@ fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
         "others work"
     );
 
-    for key in ["accrual:{3}:outbox".to_owned(), format!("accrual:{{3}}:receipts:{}", generation_now())] {
+    for key in [
+        "accrual:{3}:outbox".to_owned(),
+        "accrual:{3}:server".to_owned(),
+        format!("accrual:{{3}}:receipts:{}", generation_now()),
+    ] {
         migrate(&key);
     }
     for node in [to, from] {
@@ -424,6 +480,12 @@ fn while_a_slot_moves_between_nodes_a_bucket_is_written_whole_or_not_at_all() {
     let found = until_back(|| store.load(std::slice::from_ref(&wanted)));
     assert_eq!(found[0].accounts, [Some(account("ann", 1))], "nothing was written in between");
     assert!(found[0].receipts[0].is_some());
+    assert_eq!(
+        until_back(|| store.commit(&again)),
+        [Committed::Unconfirmed],
+        "this node was not looked through"
+    );
+    let mut store = at_home(store);
     assert_eq!(until_back(|| store.commit(&again)), [Committed::Refused]);
 }
 

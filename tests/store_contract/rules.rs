@@ -1,5 +1,6 @@
 //! The contract, one rule a function.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use accrual::store::{
@@ -561,6 +562,29 @@ pub fn processed_ranges_that_touch_or_overlap_are_merged(ground: &Ground) {
     assert_eq!(store.processed(&[other, one]).unwrap(), [vec![range(1, 3)], vec![range(0, FAR + 5)]]);
 }
 
+pub fn what_is_known_of_a_topic_is_told_by_partition_and_forgotten_without_that_of_others(ground: &Ground) {
+    let mut store = ground.open();
+    let (topic, other) = (ground.partition("orders"), ground.partition("orders/2"));
+    let second = TopicPartition { partition: topic.partition + 10, ..topic.clone() };
+    assert_eq!(store.sources(&topic.topic).unwrap(), []);
+    store
+        .add_processed(&[
+            (second.clone(), range(3, 4)),
+            (topic.clone(), range(0, 5)),
+            (topic.clone(), range(7, 9)),
+            (other.clone(), range(1, 2)),
+        ])
+        .unwrap();
+    let known = [(topic.clone(), vec![range(0, 5), range(7, 9)]), (second.clone(), vec![range(3, 4)])];
+    assert_eq!(store.sources(&topic.topic).unwrap(), known);
+    store.forget_processed(&[]).unwrap();
+    for _ in 0..2 {
+        store.forget_processed(std::slice::from_ref(&topic)).unwrap();
+        assert_eq!(store.sources(&topic.topic).unwrap(), [(second.clone(), vec![range(3, 4)])]);
+    }
+    assert_eq!(store.processed(&[topic, other]).unwrap(), [vec![], vec![range(1, 2)]]);
+}
+
 pub fn ranges_added_by_two_threads_at_once_are_all_there(ground: &Ground) {
     const EACH: i64 = 200;
     let partition = ground.partition("orders");
@@ -651,11 +675,11 @@ pub fn a_commit_that_is_refused_does_not_say_when_something_falls_due(ground: &G
         accounts: vec![write(&ann, 7)],
         due: vec![DueAt { member: ann.as_str().into(), at: Some(0) }],
         receipts: vec![(ground.name("due").into(), receipt(&ground.partition("orders"), 1))],
-        ..commit(Bucket(8))
+        ..commit(Bucket(7))
     };
     assert_eq!(commit_one(&mut *store, &wanted), Committed::Refused);
     // A bucket of its own, because what is claimed is kept from the other test.
-    assert_eq!(claim(&mut *store, Bucket(8), &[&ann], Duration::from_mins(1)), []);
+    assert_eq!(claim(&mut *store, Bucket(7), &[&ann], Duration::from_mins(1)), []);
 }
 
 pub fn an_event_is_found_by_its_id_alone_under_each_of_its_sources(ground: &Ground) {
@@ -682,4 +706,45 @@ pub fn an_event_is_found_by_its_id_alone_under_each_of_its_sources(ground: &Grou
     let everywhere = store.find_events(&[Bucket(BUCKET.0 + 1), BUCKET], &id, soon).unwrap();
     assert_eq!(everywhere, [&here[..], &[(till, receipt(&partition, 5))]].concat());
     assert_eq!(store.find_events(&[BUCKET], "none", soon).unwrap(), []);
+}
+
+pub fn when_something_falls_due_is_told_of_those_who_are_asked_for(ground: &Ground) {
+    let mut store = ground.open();
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| MemberId::from(ground.name(name)));
+    let due = |member: &MemberId, at| DueAt { member: member.clone(), at: Some(at) };
+    let other = Bucket(BUCKET.0 + 1);
+    store
+        .set_due(&[
+            (BUCKET, due(&ann, 1 << 40)),
+            (BUCKET, due(&bob, (1 << 40) + 1)),
+            (other, due(&ann, 1 << 41)),
+        ])
+        .unwrap();
+    let wanted = [(BUCKET, vec![bob, eve, ann.clone()]), (BUCKET, vec![]), (other, vec![ann])];
+    let found = store.due_of(&wanted).unwrap();
+    assert_eq!(found, [vec![Some((1 << 40) + 1), None, Some(1 << 40)], vec![], vec![Some(1 << 41)]]);
+}
+
+pub fn every_member_with_an_account_is_found(ground: &Ground) {
+    let mut store = ground.open();
+    let odd = ["plain", "with a space", "br{a}ce:*", "account:x", "é"];
+    let names: Vec<(Bucket, String)> = (0..2_500_u16)
+        .map(|n| (Bucket(n % 8), format!("{} {n}", odd[usize::from(n) % odd.len()])))
+        .map(|(bucket, name)| (bucket, ground.name(&name)))
+        .collect();
+    for bucket in (0..8).map(Bucket) {
+        let of_bucket = names.iter().filter(|(of, _)| *of == bucket);
+        let accounts = of_bucket.map(|(_, name)| write(name, 0)).collect();
+        let receipts = vec![(ground.name("members").into(), receipt(&ground.partition("orders"), 1))];
+        let wanted = CommitBucket { accounts, receipts, ..commit(bucket) };
+        assert_eq!(commit_one(&mut *store, &wanted), Committed::Written);
+    }
+    let asked: Vec<Bucket> = [1, 2, 3, 5].map(Bucket).into();
+    let mut found = BTreeSet::new();
+    store.each_member(&asked, &mut |bucket, member| _ = found.insert((bucket, member.to_string()))).unwrap();
+    let expected: BTreeSet<(Bucket, String)> =
+        names.into_iter().filter(|(bucket, _)| asked.contains(bucket)).collect();
+    // Others use the same Redis.
+    assert!(found.is_superset(&expected), "{:?}", expected.difference(&found).collect::<Vec<_>>());
+    assert!(found.iter().all(|(bucket, _)| asked.contains(bucket)));
 }

@@ -7,12 +7,12 @@ use accrual::store::memory::MemoryStore;
 use accrual::store::redis::RedisStore;
 use accrual::store::{
     CommitBucket, Committed, LoadBucket, LoadedBucket, OffsetRange, OutboxKey, Receipt, ReceiptKey, Store,
-    StoreSettings, business_key, once_key,
+    StoreSettings, business_key, once_key, take_as_whole,
 };
 use accrual::types::{Bucket, TopicPartition};
 use proptest::prelude::*;
 
-use crate::ground::{outbox_key, receipt, write};
+use crate::ground::{at_home, outbox_key, receipt, write};
 use crate::support::RedisServer;
 
 const WINDOW: u64 = 100;
@@ -255,7 +255,7 @@ proptest! {
 
     #[test]
     fn memory_answers_as_the_model_does_whatever_is_asked(steps in prop::collection::vec(step(), 1..60)) {
-        let memory = MemoryStore::new(settings(WINDOW));
+        let memory = at_home(MemoryStore::new(settings(WINDOW)));
         let mut model = Model::default();
         // Two handles by turns: there must be no difference.
         let mut stores: [Box<dyn Store>; 2] = [Box::new(memory.clone()), Box::new(memory.clone())];
@@ -279,6 +279,7 @@ fn redis_answers_as_the_model_does_whatever_is_asked() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
     proptest!(config, |(steps in prop::collection::vec(step(), 1..60))| {
         server.command(&["FLUSHALL"]);
+        take_as_whole(&mut *stores.borrow_mut()[0]).unwrap();
         let mut model = Model::default();
         for step in &steps {
             take(step, &mut model, &mut *stores.borrow_mut())?;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accrual::log::Record;
-use accrual::log::kafka::{DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic, ensure_topics};
+use accrual::log::kafka::{
+    Credentials, DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic, ensure_topics,
+};
 use accrual::types::{Coordinates, TopicName};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -48,6 +50,7 @@ impl Kafka {
     pub fn settings(&self, group: &str, topics: &[&TopicName], id: &str) -> KafkaSettings {
         KafkaSettings {
             properties: BTreeMap::from([("bootstrap.servers".into(), self.bootstrap.clone())]),
+            credentials: Credentials::default(),
             topics: topics.iter().map(ToString::to_string).collect(),
             group: group.into(),
             transactional_id: id.into(),
@@ -96,6 +99,7 @@ impl Harness for Kafka {
         let wanted = WantedTopic {
             name: name.clone(),
             compacted: false,
+            takes_inputs: false,
             partitions: Some(partitions),
             config: BTreeMap::new(),
         };

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -59,6 +60,11 @@ impl RedisServer {
         self.port
     }
 
+    /// Where it keeps its data.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// The URL, with the password if there is one.
     pub fn url(&self) -> String {
         match &self.password {
@@ -93,6 +99,12 @@ impl RedisServer {
     pub fn start_again(&mut self) {
         self.child = spawn(&self.directory, self.port, &self.arguments);
         assert!(self.answers_within(Duration::from_secs(20)), "redis-server does not start again");
+    }
+
+    /// Stops it with SIGSTOP (`-STOP`), or lets it go on (`-CONT`).
+    pub fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
     }
 
     fn answers_within(&mut self, limit: Duration) -> bool {
@@ -191,12 +203,15 @@ fn spawn(directory: &std::path::Path, port: u16, arguments: &[String]) -> Child 
     }
 }
 
-/// A port that is free, with room for the cluster's bus 10,000 above it.
-fn free_port() -> u16 {
+/// A port that is free, with room for the cluster's bus 10,000 above it. Below the range from which the kernel
+/// gives out ports by itself: a client that asks again and again for a server that is down must not be given
+/// the server's own port, and be connected with itself.
+pub fn free_port() -> u16 {
     loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+        let random = RandomState::new().build_hasher().finish();
+        let port = 20_000 + (random % 2_700) as u16;
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }

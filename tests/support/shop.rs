@@ -213,7 +213,7 @@ impl Shop {
         let folded = self.folded.entry(member.clone()).or_insert_with(|| Account::new(member.clone()));
         let moved = self.moved.entry(member.clone()).or_default();
         for applied in &outcome.applied {
-            let json = self.renderer.change(event, applied, &self.programme.version);
+            let json = self.renderer.change(event, applied, &self.programme.version, None);
             let read = Published::parse(&json).unwrap();
             assert_eq!(read.change, applied.change, "what was published is not what was decided");
             folded.evolve(&read.change, &self.retention).unwrap();

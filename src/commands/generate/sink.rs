@@ -1,26 +1,31 @@
 //! Where generated records go: Kafka, or a file with one a line.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rdkafka::ClientConfig;
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::log::kafka::{KafkaSettings, TopicProblems, WantedTopic, ensure_topics};
+use crate::config::SecretFile;
+use crate::log::kafka::{
+    Credentials, KafkaSettings, OAUTH_TOKEN, OauthSource, TopicProblems, WantedTopic, ensure_topics,
+};
 use crate::traffic::{Sent, ShopTopic};
 use crate::types::TopicName;
 
-/// A property of librdkafka as `name=value`.
+/// A property of librdkafka as `name=value`, or as `name=@FILE`, so that a password need not stand on the command
+/// line, where whoever is on this machine sees it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Property {
     name: String,
@@ -28,11 +33,18 @@ pub struct Property {
 }
 
 impl FromStr for Property {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text.split_once('=').ok_or("expected name=value")?;
-        Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+        let (name, value) = text.split_once('=').ok_or("expected name=value or name=@FILE")?;
+        let name = name.trim().to_owned();
+        match value.strip_prefix('@') {
+            // The file is read whenever a client needs the token.
+            Some(path) if name == OAUTH_TOKEN => Ok(Self { name, value: path.to_owned() }),
+            None if name == OAUTH_TOKEN => Err(format!("{name} must be @FILE")),
+            Some(path) => Ok(Self { name, value: SecretFile::read(path.into())?.held().reveal().to_owned() }),
+            None => Ok(Self { name, value: value.to_owned() }),
+        }
     }
 }
 
@@ -73,6 +85,7 @@ impl Target {
             .map(|name| WantedTopic {
                 name: TopicName::from(*name),
                 compacted: false,
+                takes_inputs: false,
                 partitions,
                 config: BTreeMap::new(),
             })
@@ -91,11 +104,22 @@ impl Target {
         }
     }
 
+    /// The properties that librdkafka knows.
+    fn known(&self) -> impl Iterator<Item = &Property> {
+        self.properties.iter().filter(|given| given.name != OAUTH_TOKEN)
+    }
+
+    fn token(&self) -> OauthSource {
+        let given = self.properties.iter().find(|given| given.name == OAUTH_TOKEN);
+        given.map(|given| OauthSource::file(PathBuf::from(&given.value))).unwrap_or_default()
+    }
+
     fn settings(&self) -> KafkaSettings {
         let mut properties = BTreeMap::from([("bootstrap.servers".to_owned(), self.brokers.clone())]);
-        properties.extend(self.properties.iter().map(|given| (given.name.clone(), given.value.clone())));
+        properties.extend(self.known().map(|given| (given.name.clone(), given.value.clone())));
         KafkaSettings {
             properties,
+            credentials: Credentials::new(BTreeMap::new(), self.token()),
             topics: Vec::new(),
             group: "accrual-generate".to_owned(),
             transactional_id: "accrual-generate".to_owned(),
@@ -107,25 +131,34 @@ impl Target {
 
 /// Keeps why the first record could not be delivered.
 #[derive(Clone, Default, Debug)]
-struct Failure(Arc<Mutex<Option<String>>>);
+struct Failure {
+    first: Arc<Mutex<Option<String>>>,
+    token: OauthSource,
+}
 
 impl Failure {
     fn check(&self) -> anyhow::Result<()> {
-        match self.0.lock().map(|why| why.clone()) {
+        match self.first.lock().map(|why| why.clone()) {
             Ok(Some(why)) => bail!("a record could not be delivered: {why}"),
             _ => Ok(()),
         }
     }
 }
 
-impl ClientContext for Failure {}
+impl ClientContext for Failure {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.token.token()
+    }
+}
 
 impl ProducerContext for Failure {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, record)) = result
-            && let Ok(mut why) = self.0.lock()
+            && let Ok(mut why) = self.first.lock()
         {
             why.get_or_insert_with(|| format!("{error} (topic {})", record.topic()));
         }
@@ -153,7 +186,7 @@ impl KafkaSink {
     /// # Errors
     /// Where a property is wrong.
     pub fn open(target: &Target) -> anyhow::Result<Self> {
-        let failure = Failure::default();
+        let failure = Failure { token: target.token(), ..Failure::default() };
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &target.brokers)
@@ -170,7 +203,7 @@ impl KafkaSink {
             .set("message.timeout.ms", DELIVERY.as_millis().to_string())
             .set("delivery.report.only.error", "true")
             .set("allow.auto.create.topics", "false");
-        for property in &target.properties {
+        for property in target.known() {
             config.set(&property.name, &property.value);
         }
         let producer = config.create_with_context(failure.clone()).context("making a producer")?;

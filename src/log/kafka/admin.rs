@@ -10,12 +10,14 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::consumer::is_unknown_topic;
-use super::context::{ConsumerNotes, Health};
+use super::context::{self, ConsumerNotes, Health};
 use super::offsets;
 use super::producer::Writer;
 use super::settings::KafkaSettings;
@@ -30,6 +32,8 @@ pub struct WantedTopic {
     pub name: TopicName,
     /// Whether only the newest record of each key is to be kept.
     pub compacted: bool,
+    /// Whether records of the inputs go there as they came, so that it must take what those take.
+    pub takes_inputs: bool,
     /// How many partitions to make it with; nothing leaves it to the broker.
     pub partitions: Option<i32>,
     /// More topic settings to make it with, by Kafka's names, such as `min.insync.replicas`.
@@ -68,6 +72,12 @@ fn join(problems: &[TopicProblem]) -> String {
 const ASK_FOR: Duration = Duration::from_secs(10);
 /// How many events are looked through for the reason of a failure.
 const EVENTS_AT_MOST: usize = 100;
+/// The setting of a topic that bounds its records.
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// What headers add that say why a record is a dead letter, and more.
+const ROOM_FOR_WHY: u64 = 64 << 10;
+/// No topic takes more.
+const MOST_BYTES: u64 = i32::MAX as u64;
 /// A topic that was made has leaders within a moment; its writers and readers would stumble before.
 const LEADERS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -87,7 +97,11 @@ pub fn ensure_topics(
     }
     let mut problems = Vec::new();
     if create {
-        problems.extend(cluster.create(&missing)?);
+        // Inputs first: they say how large a record may be that comes back among the dead letters.
+        let (last, first): (Vec<&WantedTopic>, Vec<&WantedTopic>) =
+            missing.iter().partition(|topic| topic.takes_inputs);
+        problems.extend(cluster.create(&first, None)?);
+        problems.extend(cluster.create(&last, cluster.largest_input(settings)?)?);
     } else {
         problems.extend(missing.iter().map(|topic| TopicProblem {
             topic: topic.name.clone(),
@@ -99,6 +113,7 @@ pub fn ensure_topics(
     }
     let existing: Vec<&WantedTopic> = wanted.iter().filter(|topic| !missing.contains(topic)).collect();
     problems.extend(cluster.not_compacted(&existing)?);
+    problems.extend(cluster.too_small(settings, &existing)?);
     if problems.is_empty() {
         Ok(Created(missing.into_iter().map(|topic| topic.name.clone()).collect()))
     } else {
@@ -121,6 +136,18 @@ impl fmt::Display for Check {
             Ok(found) => write!(f, "ok    {}: {found}", self.what),
             Err(problem) => write!(f, "WRONG {}: {problem}", self.what),
         }
+    }
+}
+
+/// Logs in to a broker and leaves again.
+///
+/// # Errors
+/// `Retriable` where no broker answers, else why they refuse.
+pub fn log_in(settings: &KafkaSettings) -> Result<(), LogError> {
+    let client = client(&settings.plain()?, settings)?;
+    match client.fetch_metadata(None, ASK_FOR) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(of_call(&client, &error, "logging in")),
     }
 }
 
@@ -160,11 +187,22 @@ pub fn check(settings: &KafkaSettings, wanted: &[WantedTopic]) -> Vec<Check> {
         add(format!("output topic {}", topic.name), exists(found, "set create_topics: true, or make it"));
         if there && topic.compacted {
             let result = match cluster.not_compacted(&[topic]) {
+                Ok(_) if cluster.admin.is_none() => {
+                    Ok("not asked for over SASL/OAUTHBEARER; it must be compact".into())
+                }
                 Ok(problems) if problems.is_empty() => Ok("is compacted".into()),
                 Ok(problems) => Err(join(&problems)),
                 Err(error) => Err(error.to_string()),
             };
             add(format!("cleanup.policy of {}", topic.name), result);
+        }
+        if there && topic.takes_inputs {
+            let result = match cluster.too_small(settings, &[topic]) {
+                Ok(problems) if problems.is_empty() => Ok("as large as those of the inputs".into()),
+                Ok(problems) => Err(join(&problems)),
+                Err(error) => Err(error.to_string()),
+            };
+            add(format!("records of {}", topic.name), result);
         }
     }
     add(format!("group {}", settings.group), group(settings, &inputs));
@@ -190,7 +228,7 @@ fn exists(found: Result<Option<i32>, LogError>, otherwise: &str) -> Result<Strin
 /// Reading the group's offsets needs its coordinator, and the permission that its members need.
 fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, String> {
     let asked = settings.consumer().and_then(|config| {
-        let member = client(&config)?;
+        let member = client(&config, settings)?;
         let committed = member.committed_offsets(offsets::list(inputs), ASK_FOR);
         committed.map_err(|error| of_call(&member, &error, "asking its coordinator"))
     });
@@ -204,14 +242,16 @@ fn group(settings: &KafkaSettings, inputs: &[TopicPartition]) -> Result<String, 
 }
 
 /// A consumer that reads nothing, with callbacks that note why it gets no answer.
-fn client(config: &ClientConfig) -> Result<BaseConsumer<ConsumerNotes>, LogError> {
-    config
-        .create_with_context(ConsumerNotes::default())
+pub(super) fn client(
+    config: &ClientConfig,
+    settings: &KafkaSettings,
+) -> Result<BaseConsumer<ConsumerNotes>, LogError> {
+    context::consumer(config, settings.credentials.token())
         .map_err(|error| triage::of_call(&error, &Health::default(), "making a client"))
 }
 
 /// A refused handshake shows itself as a timeout; why it was refused waits among the client's events.
-fn of_call(client: &BaseConsumer<ConsumerNotes>, error: &KafkaError, doing: &str) -> LogError {
+pub(super) fn of_call(client: &BaseConsumer<ConsumerNotes>, error: &KafkaError, doing: &str) -> LogError {
     for _ in 0..EVENTS_AT_MOST {
         client.poll(Duration::ZERO);
     }
@@ -222,16 +262,20 @@ fn of_call(client: &BaseConsumer<ConsumerNotes>, error: &KafkaError, doing: &str
 /// A connection that belongs to no group and no transaction.
 struct Cluster {
     client: BaseConsumer<ConsumerNotes>,
-    admin: AdminClient<ConsumerNotes>,
+    /// Not there with SASL/OAUTHBEARER: rdkafka's admin client never asks for a token.
+    admin: Option<AdminClient<ConsumerNotes>>,
 }
 
 impl Cluster {
     fn connect(settings: &KafkaSettings) -> Result<Self, LogError> {
         let config = settings.plain()?;
-        let admin = config
-            .create_with_context(ConsumerNotes::default())
-            .map_err(|error| triage::of_call(&error, &Health::default(), "making a client"))?;
-        Ok(Self { client: client(&config)?, admin })
+        let admin = if settings.credentials.token().is_given() {
+            None
+        } else {
+            let made = config.create_with_context(ConsumerNotes::default());
+            Some(made.map_err(|error| triage::of_call(&error, &Health::default(), "making a client"))?)
+        };
+        Ok(Self { client: client(&config, settings)?, admin })
     }
 
     fn triaged<T>(&self, result: Result<T, KafkaError>, doing: &str) -> Result<T, LogError> {
@@ -256,14 +300,26 @@ impl Cluster {
             Some(RDKafkaErrorCode::LeaderNotAvailable) | None => {
                 Ok(Some(i32::try_from(described.partitions().len()).unwrap_or(i32::MAX)))
             }
-            Some(code) => Err(LogError::Broken(format!("{doing}: {code}"))),
+            Some(code) => Err(triage::refused(code, &format!("{doing}: {code}"))),
         }
     }
 
-    fn create(&self, missing: &[&WantedTopic]) -> Result<Vec<TopicProblem>, LogError> {
+    /// Makes topics; what `takes_inputs` so that it takes records of `largest` bytes and what is said of them.
+    fn create(&self, missing: &[&WantedTopic], largest: Option<u64>) -> Result<Vec<TopicProblem>, LogError> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(admin) = &self.admin else {
+            let problem = |topic: &&WantedTopic| TopicProblem {
+                topic: topic.name.clone(),
+                problem: format!(
+                    "does not exist, and over SASL/OAUTHBEARER accrual makes no topics: make it{}",
+                    if topic.compacted { " with cleanup.policy=compact" } else { "" }
+                ),
+            };
+            return Ok(missing.iter().map(problem).collect());
+        };
+        let large = largest.map(|bytes| (bytes + ROOM_FOR_WHY).min(MOST_BYTES).to_string());
         let new: Vec<NewTopic<'_>> = missing
             .iter()
             .map(|topic| {
@@ -273,11 +329,14 @@ impl Cluster {
                 if topic.compacted {
                     new = new.set("cleanup.policy", "compact");
                 }
+                if let Some(bytes) = large.as_deref().filter(|_| topic.takes_inputs) {
+                    new = new.set(MAX_MESSAGE_BYTES, bytes);
+                }
                 topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
             })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(ASK_FOR)).request_timeout(Some(ASK_FOR));
-        let results = self.triaged(wait(self.admin.create_topics(&new, &options)), "creating topics")?;
+        let results = self.triaged(wait(admin.create_topics(&new, &options)), "creating topics")?;
         let problems: Vec<TopicProblem> = results
             .into_iter()
             .filter_map(Result::err)
@@ -321,19 +380,11 @@ impl Cluster {
         if compacted.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted: Vec<ResourceSpecifier<'_>> =
-            compacted.iter().map(|topic| ResourceSpecifier::Topic(topic.name.as_str())).collect();
-        let options = AdminOptions::new().request_timeout(Some(ASK_FOR));
-        let described = match wait(self.admin.describe_configs(&wanted, &options)) {
-            // The mock broker does not know the question.
-            Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(Vec::new()),
-            described => self.triaged(described, "asking for topic settings")?,
-        };
+        let names: Vec<&TopicName> = compacted.iter().map(|topic| &topic.name).collect();
         let mut problems = Vec::new();
-        for (topic, described) in compacted.iter().zip(described) {
-            let problem = match described {
-                Ok(resource) => {
-                    let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone());
+        for (topic, policy) in compacted.iter().zip(self.setting_of(&names, "cleanup.policy")?) {
+            let problem = match policy {
+                Ok(policy) => {
                     let policy = policy.unwrap_or_default();
                     if policy.split(',').any(|policy| policy.trim() == "compact") {
                         continue;
@@ -345,9 +396,82 @@ impl Cluster {
                         topic.name
                     )
                 }
-                Err(code) => format!("could not be described: {code}"),
+                Err(why) => why,
             };
             problems.push(TopicProblem { topic: topic.name.clone(), problem });
+        }
+        Ok(problems)
+    }
+
+    /// A setting of each of these topics, or why it could not be told. Nothing where the brokers do not know the
+    /// question, as the mock one, and over SASL/OAUTHBEARER.
+    fn setting_of(
+        &self,
+        topics: &[&TopicName],
+        setting: &str,
+    ) -> Result<Vec<Result<Option<String>, String>>, LogError> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(admin) = &self.admin else {
+            tracing::debug!("over SASL/OAUTHBEARER the settings of topics are not asked for");
+            return Ok(Vec::new());
+        };
+        let wanted: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic.as_str())).collect();
+        let options = AdminOptions::new().request_timeout(Some(ASK_FOR));
+        let described = match wait(admin.describe_configs(&wanted, &options)) {
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(Vec::new()),
+            described => self.triaged(described, "asking for topic settings")?,
+        };
+        let value = |described: Result<ConfigResource, RDKafkaErrorCode>| {
+            let resource = described.map_err(|code| format!("could not be described: {code}"))?;
+            // rdkafka answers with nothing where the broker refuses.
+            if resource.entries.is_empty() {
+                return Err(
+                    "shows nobody its settings: the Kafka user lacks the permission DescribeConfigs on \
+                            this topic"
+                        .to_owned(),
+                );
+            }
+            Ok(resource.get(setting).and_then(|entry| entry.value.clone()))
+        };
+        Ok(described.into_iter().map(value).collect())
+    }
+
+    /// How large a record of the inputs may be at most, where the brokers say so.
+    fn largest_input(&self, settings: &KafkaSettings) -> Result<Option<u64>, LogError> {
+        let named = settings.topics.iter().filter(|topic| !topic.starts_with('^'));
+        let names: Vec<TopicName> = named.map(|topic| TopicName::from(topic.as_str())).collect();
+        let sizes = self.setting_of(&names.iter().collect::<Vec<_>>(), MAX_MESSAGE_BYTES)?;
+        Ok(sizes.into_iter().filter_map(|size| size.ok().flatten()?.parse().ok()).max())
+    }
+
+    /// Topics that do not take every record that the inputs take, where they must.
+    fn too_small(
+        &self,
+        settings: &KafkaSettings,
+        topics: &[&WantedTopic],
+    ) -> Result<Vec<TopicProblem>, LogError> {
+        let names: Vec<&TopicName> =
+            topics.iter().filter(|topic| topic.takes_inputs).map(|topic| &topic.name).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(largest) = self.largest_input(settings)? else { return Ok(Vec::new()) };
+        let sizes = self.setting_of(&names, MAX_MESSAGE_BYTES)?;
+        let mut problems = Vec::new();
+        for (name, size) in names.into_iter().zip(sizes) {
+            let Some(size) = size.ok().flatten().and_then(|size| size.parse::<u64>().ok()) else { continue };
+            if size < largest {
+                let problem = format!(
+                    "takes records of {size} bytes and an input of {largest}, so that a dead letter may be too large \
+                     for it and stop the worker: kafka-configs.sh --alter --entity-type topics --entity-name {name} \
+                     --add-config {MAX_MESSAGE_BYTES}={}",
+                    (largest + ROOM_FOR_WHY).min(MOST_BYTES)
+                );
+                problems.push(TopicProblem { topic: name.clone(), problem });
+            }
         }
         Ok(problems)
     }

@@ -9,11 +9,11 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::is_unknown_topic;
-use super::context::{ConsumerNotes, Health};
+use super::context::{self, ConsumerNotes, Health};
 use super::settings::KafkaSettings;
 use super::{records, triage};
-use crate::log::{Archive, KeyQuery, LogError, Partitions, Record};
-use crate::types::{Coordinates, TopicName};
+use crate::log::{Archive, KeyQuery, LogError, Partitions, Reach, Record, Stretch};
+use crate::types::{Coordinates, TopicName, TopicPartition};
 
 /// What Kafka still has.
 #[derive(Clone, Debug)]
@@ -30,16 +30,30 @@ impl KafkaArchive {
         Self { settings }
     }
 
+    /// The first offset of a partition that was published then (milliseconds since 1970) or later, if there is one.
+    pub fn first_since(
+        &self,
+        of: &TopicPartition,
+        ms: i64,
+        deadline: Instant,
+    ) -> Result<Option<i64>, LogError> {
+        self.reader(deadline)?.offset_at(of.topic.as_str(), of.partition, ms)
+    }
+
     fn reader(&self, deadline: Instant) -> Result<Reader, LogError> {
+        self.reader_of("read_committed", deadline)
+    }
+
+    fn reader_of(&self, isolation: &str, deadline: Instant) -> Result<Reader, LogError> {
         let mut config = self.settings.consumer()?;
+        config.set("isolation.level", isolation);
         // The group's name is needed to be assigned partitions; it is not joined.
         config.set("enable.partition.eof", "true").set("statistics.interval.ms", "0");
         // The end is known once the broker has waited for more, which nobody here waits for.
         config.set("fetch.wait.max.ms", "10");
         // A record that is gone is said to be gone, and never replaced by another one.
         config.set("auto.offset.reset", "error");
-        let consumer = config
-            .create_with_context(ConsumerNotes::default())
+        let consumer = context::consumer(&config, self.settings.credentials.token())
             .map_err(|error| triage::of_call(&error, &Health::default(), "making a reader"))?;
         Ok(Reader { consumer, deadline })
     }
@@ -113,7 +127,52 @@ impl Archive for KafkaArchive {
             true
         })
     }
+
+    fn usual_partition(&self, key: &[u8], partitions: i32) -> i32 {
+        usual_partition(key, partitions)
+    }
+
+    fn reach(&self, topic: &TopicName, deadline: Instant) -> Result<Vec<Reach>, LogError> {
+        let committed = self.reader(deadline)?;
+        let known = committed.partitions(topic)?;
+        let all = self.reader_of("read_uncommitted", deadline)?;
+        let of = |partition| {
+            // In this order: what is open between the two questions is behind the end of the first.
+            let (first, end) = all.watermarks(topic.as_str(), partition)?;
+            let (_, decided) = committed.watermarks(topic.as_str(), partition)?;
+            Ok(Reach { partition, first, decided, end })
+        };
+        (0..known).map(of).collect()
+    }
+
+    fn scan(
+        &self,
+        stretch: &Stretch,
+        deadline: Instant,
+        take: &mut dyn FnMut(Record) -> bool,
+    ) -> Result<bool, LogError> {
+        let Stretch { of, from, until } = stretch;
+        let reader = self.reader(deadline)?;
+        let topic = of.topic.as_str();
+        while reader.watermarks(topic, of.partition)?.1 < *until {
+            if reader.left().is_zero() {
+                return Ok(false);
+            }
+            std::thread::sleep(UNDECIDED);
+        }
+        if from >= until {
+            return Ok(true);
+        }
+        reader.read(topic, &[(of.partition, *from)], |message| {
+            message.offset() < *until
+                && take(records::copy(of.topic.clone(), message))
+                && message.offset() + 1 < *until
+        })
+    }
 }
+
+/// How long to wait before looking again whether a transaction is decided.
+const UNDECIDED: Duration = Duration::from_millis(20);
 
 /// The partition that a key is usually written to, as Java clients and the lanes' producers partition. Another
 /// one where the operator chose another partitioner, or where there were fewer partitions once.

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::{ClientConfig, Offset};
 
 use super::assignment::Assignment;
-use super::context::{ConsumerNotes, Rebalanced};
+use super::context::{self, ConsumerNotes, Rebalanced};
 use super::offsets;
 use super::records::{size_of, take_in};
 use super::settings::{KafkaSettings, StartAt};
@@ -23,7 +23,7 @@ use crate::types::{TopicName, TopicPartition};
 pub(super) struct Reader {
     consumer: BaseConsumer<ConsumerNotes>,
     /// For questions that the member's own client answers otherwise.
-    plain: ClientConfig,
+    settings: KafkaSettings,
     /// Taken before the client was made, so that its statistics are at least this young.
     made: Instant,
     topics: Vec<String>,
@@ -63,13 +63,11 @@ impl Reader {
     /// Joins the group. Returns at once; the assignment comes by a poll.
     pub(super) fn subscribe(settings: &KafkaSettings) -> Result<Self, LogError> {
         let made = Instant::now();
-        let consumer: BaseConsumer<ConsumerNotes> = settings
-            .consumer()?
-            .create_with_context(ConsumerNotes::default())
+        let consumer = context::consumer(&settings.consumer()?, settings.credentials.token())
             .map_err(|error| LogError::Broken(format!("the consumer cannot be made: {error}")))?;
         let reader = Self {
             consumer,
-            plain: settings.plain()?,
+            settings: settings.clone(),
             made,
             topics: settings.topics.clone(),
             start_at: settings.start_at(),
@@ -240,7 +238,7 @@ impl Reader {
     /// Asks for the offsets of what is pending and begins to read there.
     fn take_up(&mut self) -> Result<Vec<Assigned>, LogError> {
         let pending = self.pending.clone().unwrap_or_default();
-        let starts = offsets::of(&self.consumer, &self.plain, &pending, self.start_at, ASK_FOR)?;
+        let starts = offsets::of(&self.consumer, &self.settings, &pending, self.start_at, ASK_FOR)?;
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for start in &starts {
             let partition = &start.assigned.partition;
@@ -330,7 +328,7 @@ impl Reader {
         match triage::severity(code, health.ever_connected()) {
             Severity::Passing => Ok(()),
             Severity::Refused if is_unknown_topic(code) => self.topics_exist(),
-            Severity::Refused => Err(LogError::Broken(reason())),
+            Severity::Refused => Err(triage::refused(code, &reason())),
         }
     }
 
@@ -352,7 +350,7 @@ impl Reader {
                     None => {}
                     Some(code) if is_unknown_topic(code) => missing.push(topic.as_str()),
                     Some(code) if triage::severity(code, true) == Severity::Refused => {
-                        return Err(LogError::Broken(format!("topic {topic}: {code}")));
+                        return Err(triage::refused(code, &format!("topic {topic}: {code}")));
                     }
                     Some(_) => {}
                 }

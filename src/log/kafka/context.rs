@@ -1,19 +1,22 @@
 //! What librdkafka tells through callbacks. A callback runs inside a poll: it notes what happened and
 //! returns. It never blocks, never calls the lane, and cannot panic.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext};
 
+use super::oauth::OauthSource;
 use super::stats::Snapshot;
 
 /// What the group did with this member.
@@ -41,9 +44,29 @@ pub(super) struct ConsumerNotes {
     snapshot: Mutex<Option<Snapshot>>,
     snapshots: AtomicU64,
     health: Health,
+    token: OauthSource,
+}
+
+/// A consumer. One that logs in with a token has it at once: no call that waits for a broker serves the callback
+/// that brings it.
+pub(super) fn consumer(
+    config: &ClientConfig,
+    token: &OauthSource,
+) -> KafkaResult<BaseConsumer<ConsumerNotes>> {
+    let made: BaseConsumer<ConsumerNotes> = config.create_with_context(ConsumerNotes::new(token))?;
+    if token.is_given()
+        && let Some(Err(error)) = made.poll(Duration::ZERO)
+    {
+        tracing::debug!(%error, "a new consumer begins with an error");
+    }
+    Ok(made)
 }
 
 impl ConsumerNotes {
+    pub(super) fn new(token: &OauthSource) -> Self {
+        Self { token: token.clone(), ..Self::default() }
+    }
+
     /// Whether [`Self::take_rebalances`] has something.
     pub(super) fn rebalanced(&self) -> bool {
         self.rebalanced.load(Ordering::Acquire)
@@ -81,6 +104,12 @@ impl ConsumerNotes {
 }
 
 impl ClientContext for ConsumerNotes {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.token.token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         self.health.log("consumer", level, fac, message);
     }
@@ -139,6 +168,7 @@ pub(super) struct ProducerNotes {
     failed: Mutex<Option<FailedDelivery>>,
     any_failed: AtomicBool,
     health: Health,
+    token: OauthSource,
 }
 
 /// The first record of a transaction that did not arrive.
@@ -149,6 +179,10 @@ pub(super) struct FailedDelivery {
 }
 
 impl ProducerNotes {
+    pub(super) fn new(token: &OauthSource) -> Self {
+        Self { token: token.clone(), ..Self::default() }
+    }
+
     /// Whether a record of this transaction did not arrive, and why the first did not.
     pub(super) fn failed(&self) -> Option<FailedDelivery> {
         if self.any_failed.load(Ordering::Acquire) { lock(&self.failed).clone() } else { None }
@@ -166,6 +200,12 @@ impl ProducerNotes {
 }
 
 impl ClientContext for ProducerNotes {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.token.token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         self.health.log("producer", level, fac, message);
     }
@@ -224,6 +264,11 @@ impl Health {
     /// a broker's trouble after.
     pub(super) fn ever_connected(&self) -> bool {
         self.ever_connected.load(Ordering::Acquire)
+    }
+
+    /// Another client with the same settings was let in before.
+    pub(super) fn was_let_in_before(&self) {
+        self.ever_connected.store(true, Ordering::Release);
     }
 
     pub(super) fn set_connected(&self, connected: bool) {

@@ -10,9 +10,11 @@
 //! | `assignment` | what is owned and how far it is; lag |
 //! | `producer` | transactions |
 //! | `context`, `stats` | what librdkafka's callbacks tell |
+//! | `credentials`, `oauth` | what clients log in with, where it comes from files |
 //! | `triage` | what follows from an error |
-//! | `admin` | making and checking topics |
+//! | `admin`, `group` | making and checking topics; a group's offsets, for commands |
 //! | `archive` | reading back what was published |
+//! | `publisher` | transactions of commands |
 //! | `mock` | a broker inside the process, for the demo |
 //!
 //! A `BaseConsumer` on the lane's own thread, because a lane has nothing else to do while it waits, and
@@ -23,9 +25,13 @@ mod archive;
 mod assignment;
 mod consumer;
 mod context;
+mod credentials;
+mod group;
 mod mock;
+mod oauth;
 mod offsets;
 mod producer;
+mod publisher;
 mod records;
 mod sender;
 mod settings;
@@ -36,9 +42,13 @@ mod triage;
 
 use std::time::{Duration, Instant};
 
-pub use admin::{Check, Created, TopicProblem, TopicProblems, WantedTopic, check, ensure_topics};
+pub use admin::{Check, Created, TopicProblem, TopicProblems, WantedTopic, check, ensure_topics, log_in};
 pub use archive::KafkaArchive;
+pub use credentials::Credentials;
+pub use group::KafkaGroup;
 pub use mock::MockBroker;
+pub use oauth::{OAUTH_TOKEN, OauthSource, oauth_token_problem};
+pub use publisher::{KafkaPublisher, Placed};
 pub use sender::KafkaSender;
 pub use settings::{DEFAULT_MAX_POLL_BYTES, KafkaSettings, PropertyProblem, property_problem};
 
@@ -49,6 +59,9 @@ use crate::types::{TopicName, TopicPartition};
 
 /// Kafka, for one lane.
 pub struct KafkaLog {
+    settings: KafkaSettings,
+    /// The number of the credentials that the clients were made with.
+    number: u64,
     /// Nothing once the group was left.
     reader: Option<Reader>,
     writer: Writer,
@@ -68,10 +81,29 @@ impl KafkaLog {
     ///
     /// Waits 10 seconds at most for the brokers and 10 for the topics to be there.
     pub fn open(settings: &KafkaSettings) -> Result<Self, LogError> {
+        let number = settings.credentials.number();
         let mut writer = Writer::new(settings)?;
         // First, so that no offsets of the predecessor are undecided when the group assigns.
         writer.replace()?;
-        Ok(Self { reader: Some(Reader::subscribe(settings)?), writer, sent: Sent::default() })
+        let reader = Some(Reader::subscribe(settings)?);
+        Ok(Self { settings: settings.clone(), number, reader, writer, sent: Sent::default() })
+    }
+
+    /// Makes both clients anew where they log in otherwise by now: librdkafka's password and certificates are
+    /// those of its making. Never inside a transaction, in which the lane does not poll. True where it happened:
+    /// nothing is owned then, until the group has spoken.
+    fn take_up_credentials(&mut self) -> Result<bool, LogError> {
+        let number = self.settings.credentials.number();
+        if self.number == number || self.reader.is_none() {
+            return Ok(false);
+        }
+        self.writer.replace()?;
+        let reader = Reader::subscribe(&self.settings)?;
+        // The old member leaves the group.
+        self.reader = Some(reader);
+        self.number = number;
+        tracing::info!(client = %self.settings.client_id, "logs in to Kafka with other credentials now");
+        Ok(true)
     }
 
     fn reader(&mut self) -> Result<&mut Reader, LogError> {
@@ -81,10 +113,16 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError> {
+        if self.take_up_credentials()? {
+            return Ok(Polled::Assigned(Vec::new()));
+        }
         self.reader()?.poll(max_events, max_wait)
     }
 
     fn keep_alive(&mut self, wait: Duration) -> Result<Option<Vec<Assigned>>, LogError> {
+        if self.take_up_credentials()? {
+            return Ok(Some(Vec::new()));
+        }
         self.reader()?.keep_alive(wait)
     }
 
@@ -101,6 +139,10 @@ impl Log for KafkaLog {
             }
         }
         Ok(())
+    }
+
+    fn arrive(&mut self) -> Result<(), LogError> {
+        self.writer.arrive()
     }
 
     fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::{ClientConfig, Offset};
 
-use super::context::{ConsumerNotes, Health};
-use super::settings::StartAt;
+use super::context::{self, ConsumerNotes, Health};
+use super::settings::{KafkaSettings, StartAt};
 use super::triage;
-use crate::log::{Assigned, LogError};
+use crate::log::{Assigned, LogError, shorter_than_known};
 use crate::types::TopicPartition;
 
 /// A partition and where it is taken up.
@@ -28,11 +28,39 @@ pub(super) struct Start {
 /// that of a predecessor that was cut off between sending them and its commit.
 pub(super) fn of(
     consumer: &BaseConsumer<ConsumerNotes>,
-    plain: &ClientConfig,
+    settings: &KafkaSettings,
     partitions: &[TopicPartition],
     start_at: StartAt,
     patience: Duration,
 ) -> Result<Vec<Start>, LogError> {
+    let places = places(consumer, partitions, patience)?;
+    places
+        .into_iter()
+        .map(|assigned| {
+            let Assigned { partition, committed, low_watermark: low, end } = &assigned;
+            let (low, end) = (*low, *end);
+            let at = match committed {
+                Some((offset, _)) if *offset > end => beyond(settings, partition, *offset, patience)?,
+                Some((offset, _)) if *offset < low => {
+                    let lost = low - offset;
+                    tracing::error!(%partition, offset, low, lost, "records were deleted before they were read");
+                    low
+                }
+                Some((offset, _)) => *offset,
+                None if start_at == StartAt::Latest => end,
+                None => low,
+            };
+            Ok(Start { assigned, at, end })
+        })
+        .collect()
+}
+
+/// What the coordinator and the leaders say of partitions.
+pub(super) fn places(
+    consumer: &BaseConsumer<ConsumerNotes>,
+    partitions: &[TopicPartition],
+    patience: Duration,
+) -> Result<Vec<Assigned>, LogError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -52,22 +80,11 @@ pub(super) fn of(
     partitions
         .iter()
         .map(|partition| {
-            let found = found(&committed, partition).map_err(|error| triaged(error, &format!("{partition}")))?;
+            let found =
+                found(&committed, partition).map_err(|error| triaged(error, &format!("{partition}")))?;
             let low = bound(&lows, partition).map_err(|error| triaged(error, &format!("{partition}")))?;
             let end = bound(&highs, partition).map_err(|error| triaged(error, &format!("{partition}")))?;
-            let at = match &found {
-                Some((offset, _)) if *offset > end => beyond(plain, partition, *offset, patience)?,
-                Some((offset, _)) if *offset < low => {
-                    let lost = low - offset;
-                    tracing::error!(%partition, offset, low, lost, "records were deleted before they were read");
-                    low
-                }
-                Some((offset, _)) => *offset,
-                None if start_at == StartAt::Latest => end,
-                None => low,
-            };
-            let assigned = Assigned { partition: partition.clone(), committed: found, low_watermark: low };
-            Ok(Start { assigned, at, end })
+            Ok(Assigned { partition: partition.clone(), committed: found, low_watermark: low, end })
         })
         .collect()
 }
@@ -76,17 +93,16 @@ pub(super) fn of(
 /// somebody's transaction is open: fine. Behind the last record it means another topic by the same
 /// name, or a lost tail: going on would take new events for old ones.
 fn beyond(
-    plain: &ClientConfig,
+    settings: &KafkaSettings,
     partition: &TopicPartition,
     committed: i64,
     patience: Duration,
 ) -> Result<i64, LogError> {
     let health = Health::default();
     let doing = format!("asking for the last offset of {partition}");
-    let uncommitted: BaseConsumer = plain
-        .clone()
-        .set("isolation.level", "read_uncommitted")
-        .create()
+    let mut config = settings.plain()?;
+    config.set("isolation.level", "read_uncommitted");
+    let uncommitted = context::consumer(&config, settings.credentials.token())
         .map_err(|error| triage::of_call(&error, &health, &doing))?;
     let (_, high) = uncommitted
         .fetch_watermarks(partition.topic.as_str(), partition.partition, patience)
@@ -94,12 +110,7 @@ fn beyond(
     if committed <= high {
         return Ok(committed);
     }
-    Err(LogError::Broken(format!(
-        "the group's committed offset {committed} of {partition} is behind the partition's end {high}: the topic was \
-         recreated or lost its tail. If that is meant, stop all workers and reset the group's offsets: \
-         kafka-consumer-groups.sh --reset-offsets --to-earliest --topic {} --execute",
-        partition.topic
-    )))
+    Err(LogError::Broken(shorter_than_known(partition, committed, high)))
 }
 
 /// A list of partitions without offsets.

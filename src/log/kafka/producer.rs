@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::Offset;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -17,6 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::archive::usual_partition;
 use super::context::ProducerNotes;
+use super::publisher::Placed;
 use super::settings::KafkaSettings;
 use super::triage;
 use crate::log::{LogError, OutRecord, Position};
@@ -24,9 +24,13 @@ use crate::types::TopicName;
 
 /// Publishes for one lane.
 pub(super) struct Writer {
-    config: ClientConfig,
+    settings: KafkaSettings,
     transaction_timeout: Duration,
     producer: Option<BaseProducer<ProducerNotes>>,
+    /// The number of the credentials that it was made with.
+    number: u64,
+    /// Whether any of them was ready: a login that is refused later passes, as for who is connected.
+    was_ready: bool,
     state: State,
     /// How many partitions the outputs had when they were first written to.
     partitions: BTreeMap<TopicName, i32>,
@@ -66,12 +70,15 @@ const TICK: Duration = Duration::from_micros(500);
 const EVENTS_A_LOOK: usize = 16;
 
 impl Writer {
-    /// Connects to nothing yet.
+    /// Connects to nothing yet; fails where the settings are wrong.
     pub(super) fn new(settings: &KafkaSettings) -> Result<Self, LogError> {
+        settings.producer()?;
         Ok(Self {
-            config: settings.producer()?,
+            settings: settings.clone(),
             transaction_timeout: settings.transaction_timeout(),
             producer: None,
+            number: 0,
+            was_ready: false,
             state: State::Lost,
             partitions: BTreeMap::new(),
         })
@@ -79,17 +86,25 @@ impl Writer {
 
     /// See [`crate::log::Log::replace_producer`].
     pub(super) fn replace(&mut self) -> Result<(), LogError> {
-        if self.state != State::Made {
+        let number = self.settings.credentials.number();
+        if self.state != State::Made || self.number != number {
             // The old one goes first, so that it cannot send anything under the old epoch any more.
             self.state = State::Lost;
             self.producer = None;
-            let made = self.config.create_with_context(ProducerNotes::default());
+            let notes = ProducerNotes::new(self.settings.credentials.token());
+            let made = self.settings.producer()?.create_with_context(notes);
             self.producer = Some(
                 made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?,
             );
             self.state = State::Made;
+            self.number = number;
         }
         let producer = self.producer()?;
+        if self.was_ready {
+            producer.context().health().was_let_in_before();
+        }
+        // Brings the token that it logs in with, where it needs one.
+        serve(producer);
         let deadline = Instant::now() + INIT_WITHIN;
         let doing = "initialising the transactional producer";
         loop {
@@ -112,6 +127,7 @@ impl Writer {
             return Err(error);
         }
         self.producer()?.context().health().set_connected(true);
+        self.was_ready = true;
         self.state = State::Ready;
         Ok(())
     }
@@ -119,6 +135,8 @@ impl Writer {
     /// See [`crate::log::Log::begin`].
     pub(super) fn begin(&mut self) -> Result<(), LogError> {
         let producer = self.ready()?;
+        // It may have been idle for longer than its token is good for.
+        serve(producer);
         producer.context().begin();
         producer.begin_transaction().map_err(|error| self.of_error(&error, "beginning a transaction"))?;
         self.state = State::Open(Instant::now());
@@ -136,26 +154,47 @@ impl Writer {
                 self.drain(deadline)?;
                 last_round = round;
             }
-            let mut waiting = BaseRecord::<[u8], [u8]> {
-                topic: record.topic.as_str(),
-                partition: None,
-                payload: record.payload.as_deref(),
-                key: record.key.as_deref(),
-                timestamp: None,
-                headers: headers(record),
-                delivery_opaque: (),
-            };
-            while let Err((error, back)) = producer.send(waiting) {
-                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                    return Err(self.of_refused(&error, record));
-                }
-                waiting = back;
-                serve(producer);
-                std::thread::sleep(TICK);
-                self.still_possible()?;
-                if Instant::now() >= deadline {
-                    return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
-                }
+            self.enqueue(producer, record, None, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Adds records to the transaction, each to a partition of the caller's choice.
+    pub(super) fn send_placed(&mut self, records: &[Placed]) -> Result<(), LogError> {
+        let (producer, since) = self.open()?;
+        let deadline = since + self.transaction_timeout;
+        records
+            .iter()
+            .try_for_each(|placed| self.enqueue(producer, &placed.record, placed.partition, deadline))
+    }
+
+    /// Hands a record to librdkafka, waiting while its queue is full.
+    fn enqueue(
+        &self,
+        producer: &BaseProducer<ProducerNotes>,
+        record: &OutRecord,
+        partition: Option<i32>,
+        deadline: Instant,
+    ) -> Result<(), LogError> {
+        let mut waiting = BaseRecord::<[u8], [u8]> {
+            topic: record.topic.as_str(),
+            partition,
+            payload: record.payload.as_deref(),
+            key: record.key.as_deref(),
+            timestamp: None,
+            headers: headers(record),
+            delivery_opaque: (),
+        };
+        while let Err((error, back)) = producer.send(waiting) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(self.of_refused(&error, record));
+            }
+            waiting = back;
+            serve(producer);
+            std::thread::sleep(TICK);
+            self.still_possible()?;
+            if Instant::now() >= deadline {
+                return Err(LogError::Abortable("the producer's queue did not empty in time".into()));
             }
         }
         Ok(())
@@ -205,6 +244,11 @@ impl Writer {
         }
         order.sort_unstable_by_key(|(round, topic, partition, at, _)| (*round, *topic, *partition, *at));
         order.into_iter().map(|(round, .., record)| (round, record)).collect()
+    }
+
+    /// See [`crate::log::Log::arrive`].
+    pub(super) fn arrive(&self) -> Result<(), LogError> {
+        self.drain(Instant::now() + END_WITHIN)
     }
 
     /// See [`crate::log::Log::send_offsets`].
@@ -314,8 +358,14 @@ impl Writer {
         let Some(failed) = self.producer()?.context().failed() else {
             return Ok(());
         };
-        match failed.code.map(|code| triage::severity(code, true)) {
-            Some(triage::Severity::Refused) => Err(LogError::Broken(failed.what)),
+        // What was not sent is purged when the transaction fails: why it did is the reason.
+        let is_purged =
+            matches!(failed.code, Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight));
+        if is_purged && let Some(cause) = self.has_failed(&failed.what)? {
+            return Err(cause);
+        }
+        match failed.code.map(|code| (code, triage::severity(code, true))) {
+            Some((code, triage::Severity::Refused)) => Err(triage::refused(code, &failed.what)),
             _ => Err(LogError::Abortable(failed.what)),
         }
     }
@@ -328,14 +378,19 @@ impl Writer {
         if let Some((code, reason)) = producer.client().fatal_error() {
             return Err(triage::of_fatal(code, self.expired(), reason));
         }
+        self.has_failed("publishing")?.map_or(Ok(()), Err)
+    }
+
+    /// Why the open transaction can only be aborted, if it is so.
+    fn has_failed(&self, doing: &str) -> Result<Option<LogError>, LogError> {
         // There is no call that asks for the state; beginning again inside a transaction is refused with
         // it and changes nothing.
-        match producer.begin_transaction() {
+        Ok(match self.producer()?.begin_transaction() {
             Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
-                Err(triage::of_transaction(&error, self.expired(), "publishing"))
+                Some(triage::of_transaction(&error, self.expired(), doing))
             }
-            _ => Ok(()),
-        }
+            _ => None,
+        })
     }
 
     fn of_refused(&self, error: &KafkaError, record: &OutRecord) -> LogError {

@@ -3,7 +3,7 @@
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use super::assignment::Assignment;
-use crate::log::{Header, LogError, Record};
+use crate::log::{Header, LogError, Record, made_anew};
 use crate::types::{Coordinates, TopicName};
 
 /// Copies a message out of librdkafka, if its partition is (still) owned.
@@ -16,10 +16,8 @@ pub(super) fn take_in(
         return Ok(None);
     };
     if offset < place.next {
-        return Err(LogError::Broken(format!(
-            "topic {topic}, partition {partition} went back from offset {} to {offset}: it was recreated or lost its tail",
-            place.next
-        )));
+        let seen = format!("{topic}/{partition} went back from offset {} to {offset}", place.next);
+        return Err(LogError::Broken(made_anew(topic, &seen)));
     }
     place.read(offset);
     Ok(Some(copy(topic.clone(), message)))

@@ -1,10 +1,11 @@
 //! Single records onto a topic, each acknowledged by itself: for requests that come in over HTTP. A producer of its own,
 //! idempotent and outside of any transaction, so that it depends on no lane and no lane on it.
 
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
@@ -12,14 +13,34 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use tokio::sync::oneshot;
 
 use super::context::Health;
+use super::oauth::OauthSource;
 use super::settings::KafkaSettings;
 use super::{producer, triage};
 use crate::log::{Delivery, LogError, OutRecord, Sender};
 
-/// Sends over a producer that is made when it is needed, and again where it has broken.
+/// Sends over a producer that is made when it is needed, and again where it has broken or logs in otherwise now.
 pub struct KafkaSender {
-    config: ClientConfig,
-    producer: Mutex<Option<ThreadedProducer<Deliveries>>>,
+    settings: KafkaSettings,
+    made: Mutex<Option<Made>>,
+}
+
+struct Made {
+    producer: ThreadedProducer<Deliveries>,
+    /// The number of the credentials that it was made with.
+    number: u64,
+}
+
+/// A little longer than a record may be under way.
+const ENDS_WITHIN: Duration = Duration::from_secs(6);
+
+impl Made {
+    /// Ends it, where records are under way once they have arrived. Waits for its threads.
+    fn end(self) {
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 impl KafkaSender {
@@ -28,22 +49,28 @@ impl KafkaSender {
     /// # Errors
     /// `Broken` where the settings are wrong.
     pub fn new(settings: &KafkaSettings) -> Result<Self, LogError> {
-        Ok(Self { config: settings.sender()?, producer: Mutex::new(None) })
+        settings.sender()?;
+        Ok(Self { settings: settings.clone(), made: Mutex::new(None) })
     }
 
     fn enqueue(&self, record: &OutRecord) -> Result<oneshot::Receiver<Result<(), LogError>>, LogError> {
-        let mut held = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(broken) = held.take_if(|producer| producer.client().fatal_error().is_some()) {
-            // Ending it waits for its threads, which nobody here does.
-            std::thread::spawn(move || drop(broken));
+        let mut held = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.settings.credentials.number();
+        let is_over =
+            |made: &mut Made| made.number != number || made.producer.client().fatal_error().is_some();
+        if let Some(old) = held.take_if(is_over) {
+            // Nobody here waits for that.
+            std::thread::spawn(move || old.end());
         }
         let producer = match &mut *held {
-            Some(producer) => producer,
+            Some(made) => &made.producer,
             none => {
-                let made = self.config.create_with_context(Deliveries::default());
-                none.insert(
-                    made.map_err(|error| LogError::Broken(format!("a producer cannot be made: {error}")))?,
-                )
+                let token = self.settings.credentials.token().clone();
+                let context = Deliveries { token, ..Deliveries::default() };
+                let producer = self.settings.sender()?.create_with_context(context);
+                let producer = producer
+                    .map_err(|error| LogError::Broken(format!("a producer cannot be made: {error}")))?;
+                &none.insert(Made { producer, number }).producer
             }
         };
         let (told, delivered) = oneshot::channel();
@@ -75,9 +102,16 @@ impl Sender for KafkaSender {
 #[derive(Default)]
 struct Deliveries {
     health: Health,
+    token: OauthSource,
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.token.token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         self.health.log("sender", level, fac, message);
     }

@@ -8,13 +8,16 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
+use super::credentials::Credentials;
 use crate::log::LogError;
 
 /// How one lane reaches Kafka.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct KafkaSettings {
     /// The operator's librdkafka properties, by librdkafka's names. May hold secrets.
     pub properties: BTreeMap<String, String>,
+    /// More of them, which come from files and may change while the worker runs.
+    pub credentials: Credentials,
     /// Topics to read. A name that starts with `^` is a regular expression.
     pub topics: Vec<String>,
     /// The consumer group that all lanes of all workers share.
@@ -36,6 +39,7 @@ impl fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaSettings")
             .field("properties", &self.properties.keys())
+            .field("credentials", &self.credentials)
             .field("topics", &self.topics)
             .field("group", &self.group)
             .field("transactional_id", &self.transactional_id)
@@ -233,13 +237,16 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.messages", "200000"),
     ("queue.buffering.max.kbytes", "131072"),
     ("transaction.timeout.ms", "30000"),
+    // What an input took goes to the dead letters, whatever its size: the topic bounds it, not the client. Requests are
+    // no larger for it; `batch.size` bounds those.
+    ("message.max.bytes", "1000000000"),
 ];
 
 impl KafkaSettings {
     /// Everything that is wrong with the operator's properties, all at once, without connecting.
     pub fn problems(&self) -> Vec<PropertyProblem> {
         let mut problems: Vec<PropertyProblem> =
-            self.properties.iter().filter_map(|(name, value)| problem(name, value)).collect();
+            self.all().iter().filter_map(|(name, value)| problem(name, value)).collect();
         if !self.properties.contains_key("bootstrap.servers") {
             problems.push(PropertyProblem {
                 name: "bootstrap.servers".into(),
@@ -247,6 +254,25 @@ impl KafkaSettings {
             });
         }
         problems
+    }
+
+    /// The operator's properties, with those from files as they are now.
+    fn all(&self) -> BTreeMap<String, String> {
+        let mut all = self.properties.clone();
+        all.extend(self.credentials.properties());
+        all
+    }
+
+    /// Whether the machine's own authorities are to be found: an OpenSSL of our own does not know where this system
+    /// keeps them, but by a variable that rustls, for Redis, goes by as well.
+    fn trusts_the_machine(&self) -> bool {
+        let all = self.all();
+        let is_tls =
+            all.get("security.protocol").is_some_and(|name| name.to_ascii_lowercase().ends_with("ssl"));
+        let is_told = all.keys().any(|name| name.starts_with("ssl.ca."));
+        let is_told =
+            is_told || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        cfg!(feature = "tls-system") && is_tls && !is_told
     }
 
     fn checked(&self) -> Result<(), LogError> {
@@ -339,10 +365,13 @@ impl KafkaSettings {
                 config.remove(name);
             }
         }
-        for (name, value) in &self.properties {
+        for (name, value) in &self.all() {
             if !not_for_it.contains(&name.as_str()) && !FROM_FIELDS.contains(&name.as_str()) {
                 config.set(name, value);
             }
+        }
+        if self.trusts_the_machine() {
+            config.set("ssl.ca.location", "probe");
         }
         config.set("client.id", &self.client_id);
         // What librdkafka says below a warning is noise at a terminal; `debug` contexts need it.
@@ -393,6 +422,7 @@ mod tests {
         all.extend(properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         KafkaSettings {
             properties: all,
+            credentials: Credentials::default(),
             topics: vec!["in".into()],
             group: "g".into(),
             transactional_id: "t".into(),

@@ -19,6 +19,7 @@ fn broker() -> MockBroker {
 fn settings(broker: &MockBroker) -> KafkaSettings {
     KafkaSettings {
         properties: BTreeMap::from([("bootstrap.servers".into(), broker.bootstrap())]),
+        credentials: Credentials::default(),
         topics: vec![IN.into()],
         group: "g".into(),
         transactional_id: "t".into(),
@@ -55,6 +56,40 @@ fn after(record: &Record) -> Vec<Position> {
         next: record.at.offset + 1,
         metadata: "0".into(),
     }]
+}
+
+#[test]
+fn other_credentials_are_taken_up_between_two_transactions_and_nothing_is_read_twice() {
+    let broker = broker();
+    let settings = KafkaSettings { transactional_id: "exchanged".into(), ..settings(&broker) };
+    let mut log = KafkaLog::open(&settings).unwrap();
+    log.begin().unwrap();
+    log.send(&records(IN, 1)).unwrap();
+    // Not in the middle of a transaction, which a producer of its own time ends.
+    settings.credentials.replace(BTreeMap::from([("client.rack".into(), "b".into())]));
+    log.commit().unwrap();
+    assert!(matches!(log.poll(10, Duration::ZERO).unwrap(), Polled::Assigned(owned) if owned.is_empty()));
+    assert_eq!(read(&mut log, 1).len(), 1);
+    // Both are new, and as good as the first.
+    log.begin().unwrap();
+    log.send(&records(OUT, 1)).unwrap();
+    log.commit().unwrap();
+    assert!(matches!(log.poll(10, Duration::ZERO).unwrap(), Polled::Records(none) if none.is_empty()));
+}
+
+#[test]
+fn a_sender_makes_its_producer_anew_for_other_credentials() {
+    let broker = broker();
+    let settings = settings(&broker);
+    let sender = KafkaSender::new(&settings).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let send = || runtime.block_on(sender.send(&records(IN, 1)[0]));
+    send().unwrap();
+    settings.credentials.replace(BTreeMap::from([("no.such.property".into(), "s3cret".into())]));
+    let why = send().unwrap_err().to_string();
+    assert!(why.contains("no.such.property") && !why.contains("s3cret"), "{why}");
+    settings.credentials.replace(BTreeMap::new());
+    send().unwrap();
 }
 
 /// With a transaction open that holds a record.
@@ -175,8 +210,11 @@ fn a_record_that_a_topic_never_takes_is_refused_by_name() {
     let refused = log.commit();
     assert!(matches!(&refused, Err(LogError::Broken(why)) if why.contains("topic in")), "{refused:?}");
 
-    // What is too large for the client itself does not even get there.
-    let mut log = opened(&broker);
+    // What is too large for the client itself, where it was told so, does not even get there.
+    let mut small = settings(&broker);
+    small.properties.insert("message.max.bytes".into(), "1000000".into());
+    let mut log = KafkaLog::open(&small).unwrap();
+    log.begin().unwrap();
     let mut large = records(OUT, 1);
     large[0].payload = Some(vec![0; 2_000_000]);
     let refused = log.send(&large);

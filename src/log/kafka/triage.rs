@@ -64,13 +64,43 @@ pub(super) fn severity(code: Code, ever_connected: bool) -> Severity {
     }
 }
 
+/// What somebody has to change, with what would be right where that can be told.
+pub(super) fn refused(code: Code, said: &str) -> LogError {
+    LogError::Broken(format!("{said}{}", advice(code, said)))
+}
+
+/// Continues a sentence. docs/security.md has the permissions whole.
+fn advice(code: Code, said: &str) -> &'static str {
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => match said {
+            // accrual's own words: it has said what is wrong with the token's file.
+            said if said.contains("Failed to acquire") => "",
+            // RFC 7628, 3.2.2; the broker does not name the mechanism.
+            said if said.contains("invalid_token") => {
+                "; the brokers do not accept the token of `sasl.oauthbearer.token`"
+            }
+            _ => "; check `sasl.username` and `sasl.password`",
+        },
+        Code::TopicAuthorizationFailed => {
+            "; the Kafka user lacks a permission on this topic: Read for inputs, Write for outputs"
+        }
+        Code::GroupAuthorizationFailed => {
+            "; the Kafka user lacks the permission Read on the group that `group.id` names"
+        }
+        Code::TransactionalIdAuthorizationFailed => {
+            "; the Kafka user lacks the permission Write on its transactional ids, which begin with `group.id`"
+        }
+        _ => "",
+    }
+}
+
 /// For a call outside of a transaction.
 pub(super) fn of_call(error: &KafkaError, health: &Health, doing: &str) -> LogError {
     let code = error.rdkafka_error_code();
     let said = format!("{doing}: {error}");
-    match code.map(|code| severity(code, health.ever_connected())) {
-        Some(Severity::Passing) => LogError::Retriable(away(said, health)),
-        Some(Severity::Refused) => LogError::Broken(said),
+    match code.map(|code| (code, severity(code, health.ever_connected()))) {
+        Some((_, Severity::Passing)) => LogError::Retriable(away(said, health)),
+        Some((code, Severity::Refused)) => refused(code, &said),
         // No code: the client could not be made, or an argument was wrong.
         None => LogError::Broken(said),
     }
@@ -88,8 +118,8 @@ fn away(said: String, health: &Health) -> String {
 /// that were just made: what an older one reported may be over.
 pub(super) fn refused_meanwhile(health: &Health) -> Option<LogError> {
     let last = health.last()?;
-    let refused = severity(last.code, health.ever_connected()) == Severity::Refused;
-    refused.then_some(LogError::Broken(last.reason))
+    let is_refused = severity(last.code, health.ever_connected()) == Severity::Refused;
+    is_refused.then(|| refused(last.code, &last.reason))
 }
 
 /// For a transactional call. `expired`: the transaction is older than the broker lets it be.
@@ -104,7 +134,7 @@ pub(super) fn of_transaction(error: &RDKafkaError, expired: bool, doing: &str) -
         // REBALANCE_IN_PROGRESS) comes here as well: this lane's partitions were given away, its producer
         // is as good as before.
         return match severity(error.code(), true) {
-            Severity::Refused => LogError::Broken(said),
+            Severity::Refused => refused(error.code(), &said),
             Severity::Passing => LogError::Abortable(said),
         };
     }
@@ -132,7 +162,7 @@ pub(super) fn of_fatal(code: Code, expired: bool, said: String) -> LogError {
         | Code::GroupAuthorizationFailed
         | Code::UnsupportedVersion
         | Code::UnsupportedFeature
-        | Code::InvalidTransactionTimeout => LogError::Broken(said),
+        | Code::InvalidTransactionTimeout => refused(code, &said),
         _ => LogError::ProducerLost(said),
     }
 }
@@ -146,6 +176,31 @@ mod tests {
         assert_eq!(severity(Code::SaslAuthenticationFailed, false), Severity::Refused);
         assert_eq!(severity(Code::SaslAuthenticationFailed, true), Severity::Passing);
         assert_eq!(severity(Code::TopicAuthorizationFailed, true), Severity::Refused);
+    }
+
+    #[test]
+    fn what_is_refused_says_what_would_be_right() {
+        let cases = [
+            (
+                Code::Authentication,
+                "invalid credentials with SASL mechanism SCRAM-SHA-512",
+                "check `sasl.username`",
+            ),
+            (
+                Code::Authentication,
+                r#"SASL authentication error: {"status":"invalid_token"}"#,
+                "do not accept the token",
+            ),
+            (Code::TopicAuthorizationFailed, "asking for topic a", "Read for inputs, Write for outputs"),
+            (Code::GroupAuthorizationFailed, "joining", "Read on the group"),
+            (Code::TransactionalIdAuthorizationFailed, "initialising", "Write on its transactional ids"),
+        ];
+        for (code, said, right) in cases {
+            let refused = refused(code, said).to_string();
+            assert!(refused.contains(said) && refused.contains(right), "{refused}");
+        }
+        let expired = "Failed to acquire SASL OAUTHBEARER token: the token in x expired";
+        assert!(refused(Code::Authentication, expired).to_string().ends_with("expired"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rust_decimal::prelude::ToPrimitive;
 use super::computed::{Key, Value};
 use super::node::{Activity, Arithmetic, Attribute, Comparison, Function, Loop, LoopKind, Node, Search};
 use super::value::{decimal_of_text, order};
-use super::{DataValue, Facts, Failure, MAX_LOOPS, MAX_STEPS};
+use super::{DataValue, Facts, Failure, LONGEST_KEY, MAX_LOOPS, MAX_STEPS};
 
 /// One evaluation.
 pub(super) struct Run<'a> {
@@ -27,6 +27,7 @@ impl<'a> Run<'a> {
     pub(super) fn key(&mut self, node: &'a Node) -> Result<String, Failure> {
         let value = self.value(node)?;
         match value.single() {
+            Some(DataValue::Text(text)) if text.len() > LONGEST_KEY => Err(Failure::LongKey),
             Some(DataValue::Text(text)) => Ok(text.clone().into_owned()),
             Some(DataValue::Number(number)) => Ok(number.normalize().to_string()),
             _ => Err(value.instead_of("text or a number")),

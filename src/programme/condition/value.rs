@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::with_capacity(8);
+        let mut fields = Vec::new();
         // A key is read as a value too: that is what lets it be borrowed.
         while let Some((key, value)) = access.next_entry::<DataValue<'de>, DataValue<'de>>()? {
             match key {

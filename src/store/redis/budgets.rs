@@ -14,7 +14,7 @@ use super::connection::Request;
 use super::requests::BucketKeys;
 use super::{RedisStore, reply};
 use crate::store::budget::share;
-use crate::store::{Lease, LeaseRequest, StoreError};
+use crate::store::{Lease, LeaseRequest, Spent, StoreError};
 use crate::types::{CampaignId, Points};
 
 /// In place of a lease's name: what came back of a budget.
@@ -67,6 +67,19 @@ impl RedisStore {
         forget.arg(budget_key(campaign)).arg(lease);
         self.connection.ask(Request::plain(forget))?;
         Ok(())
+    }
+
+    /// What is counted of a budget.
+    pub(super) fn spent_points(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError> {
+        let mut fields = ::redis::cmd("HGETALL");
+        fields.arg(budget_key(campaign));
+        let (settled, open) = reply::budget(self.connection.ask(Request::plain(fields))?)?;
+        let mut granted = settled;
+        for lease in open {
+            let points = self.sum_of_buckets(campaign, &lease)?;
+            granted = granted.plus(points).map_err(|_| reply::foreign_points())?;
+        }
+        Ok(Spent { granted, returned: self.sum_of_buckets(campaign, RETURNED)? })
     }
 
     /// What all buckets count under a lease, or as returned.

@@ -1,13 +1,13 @@
 -- Commits what a batch changes in one bucket: all of it or nothing, and every time the outbox entries
 -- that are published go.
 --
--- KEYS  the outbox; with receipts: the hashes of the generation before the claimed one, of the claimed
+-- KEYS  the outbox; the bucket's confirmation; with receipts: the hashes of the generation before the claimed one, of the claimed
 --       one and of the one after, the hash of receipts that never expire, and those of business keys of the
 --       long generation before and of this one; with grants: the hash of
 --       what was granted out of leases; with moments: the sorted set of when something falls due; then the accounts
 -- ARGV  seconds a generation, the generation claimed, and how many there are of published entries,
 --       receipts, outbox entries, receipts that never expire, grants and moments, of receipts of business keys and
---       of those that are rewritten, and generations a long one has; then
+--       of those that are rewritten, generations a long one has, and the name of the server that is adopted; then
 --       grants      each lease's field, the points, and the lease's deadline in milliseconds since 1970
 --       moments     each member, and the second since 1970 at which something falls due next ('' for never)
 --       published   each entry's field
@@ -20,14 +20,15 @@
 --                   and the new account ('' where it stays as it is)
 --
 -- Returns 1 if it is written, 0 if it is refused, 2 if it is refused only because a lease is past its
--- deadline, {'generation', g} if g should have been claimed and nothing was done.
+-- deadline, 3 if the bucket is not confirmed to be whole on the server adopted and nothing was done, {'generation', g} if g should have been claimed and nothing was done.
 local call = redis.call
 local outbox = KEYS[1]
 local window, claimed = tonumber(ARGV[1]), tonumber(ARGV[2])
 local n_published, n_receipts, n_outbox = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local n_forever, n_grants, n_moments = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local n_business, n_records, long = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local grants = 12
+local adopted = ARGV[12]
+local grants = 13
 local moments = grants + 3 * n_grants
 local published = moments + 2 * n_moments
 local receipts = published + n_published
@@ -40,13 +41,16 @@ local records = business_values + n_business
 local record_values = records + n_records
 local fields = record_values + n_records
 local accounts = fields + 2 * n_outbox
-local before, current, account = KEYS[2], KEYS[3], 1
+local before, current, account = KEYS[3], KEYS[4], 2
 -- Lua's stack holds some 8,000 values: longer lists go in parts.
 local CHUNK = 2000
 
+if not is_confirmed(KEYS[2], adopted) then
+  return 3
+end
 if n_receipts + n_forever + n_business + n_records > 0 then
-  account = 7
-  local other = other_generation(window, claimed, current, KEYS[4])
+  account = 8
+  local other = other_generation(window, claimed, current, KEYS[5])
   if other then
     return { 'generation', other }
   end
@@ -89,9 +93,9 @@ local function refused()
   end
   return any(current, receipts, values)
     or any(before, receipts, values)
-    or any(KEYS[5], forever, forever_values)
+    or any(KEYS[6], forever, forever_values)
+    or any(KEYS[8], business, business_values)
     or any(KEYS[7], business, business_values)
-    or any(KEYS[6], business, business_values)
 end
 
 local granted, due
@@ -188,16 +192,16 @@ local function write(hash, first, values, many)
 end
 
 write(current, receipts, values, n_receipts)
-write(KEYS[5], forever, forever_values, n_forever)
-write(KEYS[7], business, business_values, n_business)
-write(KEYS[7], records, record_values, n_records)
+write(KEYS[6], forever, forever_values, n_forever)
+write(KEYS[8], business, business_values, n_business)
+write(KEYS[8], records, record_values, n_records)
 -- Looked at until the generation after it has ended; an hour more for clocks that differ.
 if n_receipts > 0 and call('TTL', current) < 0 then
   call('EXPIREAT', current, string.format('%.0f', (claimed + 2) * window + 3600))
 end
-if n_business + n_records > 0 and call('TTL', KEYS[7]) < 0 then
+if n_business + n_records > 0 and call('TTL', KEYS[8]) < 0 then
   local generation = math.floor(claimed / long)
-  call('EXPIREAT', KEYS[7], string.format('%.0f', (generation + 2) * long * window + 3600))
+  call('EXPIREAT', KEYS[8], string.format('%.0f', (generation + 2) * long * window + 3600))
 end
 
 clear_published()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -16,12 +17,14 @@ use crate::store::StoreError;
 pub(super) struct Request {
     pub(super) cmd: Cmd,
     pub(super) script: Option<Arc<Script>>,
+    /// On a cluster, the node that has this slot; for commands that name no key.
+    pub(super) on_node_of: Option<u16>,
 }
 
 impl Request {
     /// A plain command.
     pub(super) fn plain(cmd: Cmd) -> Self {
-        Self { cmd, script: None }
+        Self { cmd, script: None, on_node_of: None }
     }
 
     /// A call of a script on some keys; the arguments are to be added. Beside the crate's own
@@ -36,7 +39,7 @@ impl Request {
         let hash = script.get_hash();
         let mut cmd = Cmd::with_capacity(3 + arguments, 64 + hash.len() + bytes);
         cmd.arg("EVALSHA").arg(hash).arg(keys);
-        Self { cmd, script: Some(Arc::clone(script)) }
+        Self { cmd, script: Some(Arc::clone(script)), on_node_of: None }
     }
 }
 
@@ -46,10 +49,17 @@ impl Request {
 /// connection, and no other thread is woken for its answers.
 pub(super) struct Connection {
     target: Target,
+    /// Tells what the target is by now.
+    url: Option<AskUrl>,
+    /// Whether the server let this worker in before.
+    was_let_in: bool,
     /// There until the drop.
     runtime: Option<Runtime>,
     open: Option<Open>,
 }
+
+/// Tells a URL, or why it is not known.
+pub(super) type AskUrl = Box<dyn Fn() -> Result<String, String> + Send>;
 
 #[derive(Clone)]
 enum Open {
@@ -63,7 +73,21 @@ impl Connection {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime =
             runtime.map_err(|error| StoreError::Broken(format!("no runtime for Redis: {error}")))?;
-        Ok(Self { target, runtime: Some(runtime), open: None })
+        Ok(Self { target, url: None, was_let_in: false, runtime: Some(runtime), open: None })
+    }
+
+    /// Asks for the URL before each new connection from here on.
+    pub(super) fn ask_for_url(&mut self, url: AskUrl) {
+        self.url = Some(url);
+    }
+
+    /// Goes on with the target from before where the new one is not known: what holds it may be in the making.
+    fn look_up_target(&mut self) {
+        let Some(url) = &self.url else { return };
+        match url().and_then(|url| Target::parse(&url).map_err(|error| error.to_string())) {
+            Ok(target) => self.target = target,
+            Err(why) => tracing::warn!(why, "the store's address cannot be read again"),
+        }
     }
 
     /// What it leads to, without credentials.
@@ -78,6 +102,9 @@ impl Connection {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
+        if self.open.is_none() {
+            self.look_up_target();
+        }
         let Some(runtime) = &self.runtime else {
             return Err(StoreError::Broken("the connection to Redis was closed".into()));
         };
@@ -88,11 +115,12 @@ impl Connection {
             };
             open.ask_all(requests).await
         });
+        self.was_let_in |= answers.is_ok();
         answers.map_err(|trouble| {
             if trouble.reconnect {
                 self.open = None;
             }
-            trouble.error
+            trouble.error_after(self.was_let_in)
         })
     }
 
@@ -150,7 +178,13 @@ impl Open {
     async fn ask(self, request: Request) -> Result<Value, Trouble> {
         match self {
             Open::Single(connection) => ask(connection, request).await,
-            Open::Cluster(connection) => ask(connection, request).await,
+            Open::Cluster(mut connection) => match request.on_node_of {
+                None => ask(connection, request).await,
+                Some(slot) => {
+                    let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                    Ok(connection.route_command(request.cmd, RoutingInfo::SingleNode(node)).await?)
+                }
+            },
         }
     }
 }

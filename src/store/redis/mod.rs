@@ -9,6 +9,7 @@ mod budgets;
 mod connection;
 mod reply;
 mod requests;
+mod rights;
 mod target;
 mod triage;
 
@@ -24,9 +25,10 @@ use self::requests::{BucketKeys, Claim, Scripts};
 use self::target::Target;
 use super::{
     CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket,
-    OffsetRange, OutboxKey, Receipt, Store, StoreError, StoreSettings, event_of, window_seconds,
+    Located, OffsetRange, OutboxKey, Receipt, RestoreBucket, Restored, ServerId, Spent, Store, StoreError,
+    StoreSettings, event_of, window_seconds,
 };
-use crate::types::{Bucket, Buckets, CampaignId, EventId, TopicPartition};
+use crate::types::{Bucket, Buckets, CampaignId, EventId, MemberId, TopicName, TopicPartition};
 
 const SOURCES: &str = "accrual:sources";
 const DEPLOYMENT: &str = "accrual:deployment";
@@ -42,6 +44,8 @@ pub struct RedisStore {
     scripts: Scripts,
     buckets: Buckets,
     claim: Claim,
+    /// The server that commits of a bucket rest on.
+    adopted: BTreeMap<Bucket, ServerId>,
 }
 
 impl RedisStore {
@@ -59,14 +63,21 @@ impl RedisStore {
             scripts: Scripts::new(),
             buckets: Buckets(settings.buckets),
             claim: Claim { window, generation: now / window, long: settings.long_generation() },
+            adopted: BTreeMap::new(),
         })
+    }
+
+    /// The same store, which asks for its URL before each new connection: the password may be another one by then.
+    pub fn at_changing_url(mut self, url: impl Fn() -> Result<String, String> + Send + 'static) -> Self {
+        self.connection.ask_for_url(Box::new(url));
+        self
     }
 
     /// Sends a call for each of `wanted`, all at once, until each had the right generation of receipts.
     fn ask_claiming<W, T>(
         &mut self,
         wanted: &[W],
-        request: impl Fn(&Scripts, &W, Claim) -> Request,
+        request: impl Fn(&Self, &W) -> Request,
         read: impl Fn(&W, Value) -> Result<Claimed<T>, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let mut done: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
@@ -76,8 +87,7 @@ impl RedisStore {
             if open.is_empty() {
                 break;
             }
-            let requests =
-                open.iter().map(|(wanted, _)| request(&self.scripts, wanted, self.claim)).collect();
+            let requests = open.iter().map(|(wanted, _)| request(self, wanted)).collect();
             let answers = self.connection.ask_all(requests)?;
             for ((wanted, done), answer) in open.iter_mut().zip(answers) {
                 match read(wanted, answer)? {
@@ -88,6 +98,33 @@ impl RedisStore {
         }
         let wild = || StoreError::Away("Redis' clock jumps; receipts have no stable generation".into());
         done.into_iter().collect::<Option<_>>().ok_or_else(wild)
+    }
+
+    /// Hands over the members whose accounts' keys match, of the whole server or of the node that has a bucket.
+    fn scan_accounts(
+        &mut self,
+        bucket: &str,
+        on_node_of: Option<Bucket>,
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let request = requests::scan_accounts(bucket, &cursor, on_node_of);
+            let (next, keys) = reply::keys(self.connection.ask(request)?)?;
+            for (bucket, member) in keys.iter().filter_map(|key| requests::account_of(key)) {
+                take(bucket, member);
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    fn located(&mut self, buckets: &[Bucket]) -> Result<Vec<Located>, StoreError> {
+        let requests = buckets.iter().map(|bucket| self.scripts.locate(*bucket)).collect();
+        let answers = self.connection.ask_all(requests)?.into_iter();
+        buckets.iter().zip(answers).map(|(bucket, answer)| reply::located(*bucket, answer)).collect()
     }
 
     /// Refuses a server that drops accounts or receipts when its memory is full.
@@ -138,7 +175,7 @@ impl Store for RedisStore {
             .collect();
         let loaded = self.ask_claiming(
             &asked,
-            |scripts, wanted, claim| scripts.load(wanted, claim),
+            |store, wanted| store.scripts.load(wanted, store.claim),
             |wanted, answer| {
                 if wanted.receipts.is_empty() {
                     let accounts = reply::optional_texts(answer)?;
@@ -156,9 +193,11 @@ impl Store for RedisStore {
     }
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
-        self.ask_claiming(buckets, requests::Scripts::commit, |_, answer| {
-            Claimed::read(answer, reply::committed)
-        })
+        let commit = |store: &Self, wanted: &CommitBucket| {
+            let server = store.adopted.get(&wanted.bucket).map_or("", ServerId::as_str);
+            store.scripts.commit(wanted, server, store.claim)
+        };
+        self.ask_claiming(buckets, commit, |_, answer| Claimed::read(answer, reply::committed))
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
@@ -228,6 +267,30 @@ impl Store for RedisStore {
         Ok(())
     }
 
+    fn sources(&mut self, topic: &TopicName) -> Result<Vec<(TopicPartition, Vec<OffsetRange>)>, StoreError> {
+        let mut cmd = ::redis::cmd("HKEYS");
+        cmd.arg(SOURCES);
+        let fields = reply::texts(self.connection.ask(Request::plain(cmd))?)?;
+        let known = fields.iter().filter_map(|field| TopicPartition::parse(field));
+        let mut partitions: Vec<TopicPartition> = known.filter(|known| known.topic == *topic).collect();
+        partitions.sort_unstable();
+        let ranges = self.processed(&partitions)?;
+        Ok(partitions.into_iter().zip(ranges).collect())
+    }
+
+    fn forget_processed(&mut self, partitions: &[TopicPartition]) -> Result<(), StoreError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let mut cmd = ::redis::cmd("HDEL");
+        cmd.arg(SOURCES);
+        for partition in partitions {
+            cmd.arg(partition.to_string());
+        }
+        self.connection.ask(Request::plain(cmd))?;
+        Ok(())
+    }
+
     fn lease(&mut self, wanted: &LeaseRequest) -> Result<Lease, StoreError> {
         self.lease_points(wanted)
     }
@@ -268,8 +331,55 @@ impl Store for RedisStore {
         Ok(())
     }
 
+    fn due_of(&mut self, wanted: &[(Bucket, Vec<MemberId>)]) -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+        let asked = wanted.iter().filter(|(_, members)| !members.is_empty());
+        let request = |(bucket, members): &(Bucket, Vec<MemberId>)| {
+            let mut cmd = ::redis::cmd("ZMSCORE");
+            cmd.arg(BucketKeys::of(*bucket).due());
+            for member in members {
+                cmd.arg(member.as_str());
+            }
+            Request::plain(cmd)
+        };
+        let mut answers = self.connection.ask_all(asked.map(request).collect())?.into_iter();
+        let of_bucket = |(_, members): &(Bucket, Vec<MemberId>)| {
+            if members.is_empty() {
+                return Ok(Vec::new());
+            }
+            reply::moments(answers.next().unwrap_or(Value::Nil))
+        };
+        wanted.iter().map(of_bucket).collect()
+    }
+
+    fn each_member(
+        &mut self,
+        buckets: &[Bucket],
+        take: &mut dyn FnMut(Bucket, MemberId),
+    ) -> Result<(), StoreError> {
+        match self.connection.target() {
+            Target::Single(_) => self.scan_accounts("*", None, &mut |bucket, member| {
+                if buckets.contains(&bucket) {
+                    take(bucket, member);
+                }
+            }),
+            // Each bucket by itself, on the node that has it.
+            Target::Cluster { .. } => buckets.iter().try_for_each(|bucket| {
+                self.scan_accounts(&bucket.0.to_string(), Some(*bucket), &mut |of, member| {
+                    if of == *bucket {
+                        take(of, member);
+                    }
+                })
+            }),
+        }
+    }
+
+    fn spent(&mut self, campaign: &CampaignId) -> Result<Spent, StoreError> {
+        self.spent_points(campaign)
+    }
+
     fn check_deployment(&mut self, wanted: &Deployment) -> Result<Deployment, StoreError> {
         self.check_eviction()?;
+        rights::check(self.connection.ask(rights::request())?)?;
         let mut request = Request::call(&self.scripts.check_deployment, 1);
         let window = self.claim.window;
         request.cmd.arg(DEPLOYMENT).arg("buckets").arg(wanted.buckets);
@@ -339,6 +449,45 @@ impl Store for RedisStore {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    fn locate(&mut self) -> Result<Vec<Located>, StoreError> {
+        let buckets: Vec<Bucket> = self.buckets.all().collect();
+        self.located(&buckets)
+    }
+
+    fn adopt(&mut self, located: &[Located]) -> bool {
+        let before = self.adopted.clone();
+        self.adopted.extend(located.iter().map(|located| (located.bucket, located.server.clone())));
+        before != self.adopted
+    }
+
+    fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError> {
+        let requests = located.iter().map(|located| self.scripts.confirm(located)).collect();
+        Ok(self.connection.ask_all(requests)?.iter().all(|answer| *answer == Value::Int(1)))
+    }
+
+    fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
+        // All buckets of a server move together.
+        let most = match self.connection.target() {
+            Target::Single(_) => 1,
+            Target::Cluster { .. } => buckets.len(),
+        };
+        let located = self.located(buckets.get(..most).unwrap_or(buckets))?;
+        Ok(located.iter().all(|located| self.adopted.get(&located.bucket) == Some(&located.server)))
+    }
+
+    fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
+        let restored = self.ask_claiming(
+            buckets,
+            |store, wanted| store.scripts.restore(wanted, store.claim),
+            |_, answer| Claimed::read(answer, reply::restored),
+        )?;
+        Ok(restored.into_iter().collect::<Option<Vec<Restored>>>().map(|each| {
+            let mut sum = Restored::default();
+            each.into_iter().for_each(|restored| sum += restored);
+            sum
+        }))
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

@@ -3,8 +3,10 @@
 use redis::Value;
 
 use super::budgets::Leased;
-use crate::store::{Committed, Lease, LoadedBucket, OffsetRange, OutboxKey, Receipt, StoreError};
-use crate::types::{Coordinates, MemberId, Points};
+use crate::store::{
+    Committed, Lease, LoadedBucket, Located, OffsetRange, OutboxKey, Receipt, Restored, ServerId, StoreError,
+};
+use crate::types::{Bucket, Coordinates, MemberId, Points};
 
 /// What a script that claims a generation of receipts answered.
 pub(super) enum Claimed<T> {
@@ -36,7 +38,29 @@ pub(super) fn committed(answer: Value) -> Result<Committed, StoreError> {
         Value::Int(1) => Ok(Committed::Written),
         Value::Int(0) => Ok(Committed::Refused),
         Value::Int(2) => Ok(Committed::LeaseExpired),
+        Value::Int(3) => Ok(Committed::Unconfirmed),
         _ => Err(unexpected("a commit's outcome")),
+    }
+}
+
+/// What `locate.lua` returns.
+pub(super) fn located(bucket: Bucket, answer: Value) -> Result<Located, StoreError> {
+    let name = |name: Vec<u8>| ServerId::new(String::from_utf8_lossy(&name).into_owned());
+    let mut names = optional_texts(answer)?.into_iter().map(|found| found.map(name));
+    let server = names.next().flatten().filter(|server| !server.as_str().is_empty());
+    let server = server.ok_or_else(|| unexpected("the server's master_replid"))?;
+    Ok(Located { bucket, server, confirmed: names.next().flatten() })
+}
+
+/// What `restore.lua` returns when it did its work; nothing where the bucket is on another server.
+pub(super) fn restored(answer: Value) -> Result<Option<Restored>, StoreError> {
+    let number = |number: i64| u64::try_from(number).map_err(|_| unexpected("a number"));
+    match array(answer)?.as_slice() {
+        [Value::BulkString(word)] if word == b"moved" => Ok(None),
+        [Value::Int(events), Value::Int(accounts)] => {
+            Ok(Some(Restored { events: number(*events)?, accounts: number(*accounts)? }))
+        }
+        _ => Err(unexpected("what was restored")),
     }
 }
 
@@ -113,17 +137,60 @@ pub(super) fn texts(answer: Value) -> Result<Vec<String>, StoreError> {
 
 /// Where to look on, and some receipts with their keys.
 pub(super) fn scanned(answer: Value) -> Result<(String, Vec<(String, Receipt)>), StoreError> {
-    let mut parts = array(answer)?.into_iter();
-    let (Some(cursor), Some(found), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(unexpected("a cursor and receipts"));
-    };
-    let cursor = String::from_utf8(optional_text(cursor)?.unwrap_or_default());
-    let mut found = optional_texts(found)?.into_iter().flatten();
+    let (cursor, found) = from_cursor(answer)?;
+    let mut found = found.into_iter();
     let mut receipts = Vec::new();
     while let (Some(key), Some(text)) = (found.next(), found.next()) {
         receipts.push((String::from_utf8_lossy(&key).into_owned(), receipt(&text)?));
     }
-    Ok((cursor.map_err(|_| unexpected("a cursor"))?, receipts))
+    Ok((cursor, receipts))
+}
+
+/// Where to look on, and some keys. One that is no text is none of ours.
+pub(super) fn keys(answer: Value) -> Result<(String, Vec<String>), StoreError> {
+    let (cursor, found) = from_cursor(answer)?;
+    Ok((cursor, found.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
+}
+
+/// Where to look on, and what was found.
+fn from_cursor(answer: Value) -> Result<(String, Vec<Vec<u8>>), StoreError> {
+    let mut parts = array(answer)?.into_iter();
+    let (Some(cursor), Some(found), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(unexpected("a cursor"));
+    };
+    let cursor = String::from_utf8(optional_text(cursor)?.unwrap_or_default());
+    let found = optional_texts(found)?.into_iter().flatten().collect();
+    Ok((cursor.map_err(|_| unexpected("a cursor"))?, found))
+}
+
+/// Moments by which a sorted set orders members, of those that it holds.
+pub(super) fn moments(answer: Value) -> Result<Vec<Option<i64>>, StoreError> {
+    let moment = |text: Vec<u8>| {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        // A score is written as a floating-point number; seconds are exact in it.
+        let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
+        whole.parse().map_err(|_| foreign("accrual:{…}:due", &text))
+    };
+    optional_texts(answer)?.into_iter().map(|found| found.map(moment).transpose()).collect()
+}
+
+/// A budget: points of leases that ended, and the names of leases whose counts stand in the buckets and are not among those.
+pub(super) fn budget(answer: Value) -> Result<(Points, Vec<String>), StoreError> {
+    let mut fields = match answer {
+        Value::Map(fields) => fields.into_iter().flat_map(|(field, value)| [field, value]).collect(),
+        other => array(other)?,
+    }
+    .into_iter();
+    let (mut settled, mut open) = (Points::ZERO, Vec::new());
+    while let (Some(field), Some(value)) = (fields.next(), fields.next()) {
+        let field = optional_text(field)?.unwrap_or_default();
+        if field == b"settled" {
+            settled = points(value)?;
+        } else if optional_text(value)?.as_deref() != Some(b"ended") {
+            open.push(String::from_utf8_lossy(&field).into_owned());
+        }
+    }
+    Ok((settled, open))
 }
 
 /// The fields of an outbox.
@@ -144,7 +211,8 @@ pub(super) fn ranges(text: &[u8]) -> Result<Vec<OffsetRange>, StoreError> {
 }
 
 /// A receipt as it is kept: `topic/partition/offset fingerprint`, the fingerprint in hexadecimal, and behind
-/// another space the record where there is one.
+/// another space the record where there is one. That is format 1. Another one begins with [`OTHER_FORMAT`], its number and a
+/// space, so that a worker that does not know it says so.
 pub(super) fn receipt_text(receipt: &Receipt) -> String {
     match &receipt.record {
         None => format!("{} {:016x}", receipt.at, receipt.fingerprint),
@@ -152,8 +220,18 @@ pub(super) fn receipt_text(receipt: &Receipt) -> String {
     }
 }
 
+/// What a receipt of another format than the first begins with; no topic's name does.
+const OTHER_FORMAT: char = '~';
+
 fn receipt(bytes: &[u8]) -> Result<Receipt, StoreError> {
     let text = String::from_utf8_lossy(bytes);
+    if let Some(newer) = text.strip_prefix(OTHER_FORMAT) {
+        let format = newer.split(' ').next().unwrap_or_default();
+        return Err(StoreError::Broken(format!(
+            "a receipt in accrual:{{…}}:receipts has format {format}, and this worker knows format 1: a newer version of \
+             accrual was here; run that version. Nothing was changed"
+        )));
+    }
     let read = || {
         // A topic's name has no space.
         let (at, rest) = text.split_once(' ')?;
@@ -215,6 +293,12 @@ mod tests {
             assert_eq!(receipt(receipt_text(&written).as_bytes()).unwrap(), written);
         }
         assert!(matches!(receipt(b"shop/orders/3/1"), Err(StoreError::Broken(_))));
+    }
+
+    #[test]
+    fn a_receipt_of_a_newer_format_is_told_with_both_formats() {
+        let Err(StoreError::Broken(why)) = receipt(b"~2 shop/orders/3/1 feed") else { panic!() };
+        assert!(why.contains("has format 2, and this worker knows format 1"), "{why}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use redis::{Cmd, Script};
 use super::budgets::{RETURNED, granted_field};
 use super::connection::Request;
 use super::reply::receipt_text;
-use crate::store::{CommitBucket, LoadBucket, is_business, never_expires};
-use crate::types::Bucket;
+use crate::store::{CommitBucket, LoadBucket, Located, RestoreBucket, is_business, never_expires};
+use crate::types::{Bucket, MemberId};
 
 /// The scripts, each known to Redis by its hash.
 pub(super) struct Scripts {
@@ -21,19 +21,33 @@ pub(super) struct Scripts {
     pub(super) lease: Arc<Script>,
     pub(super) settle: Arc<Script>,
     pub(super) claim_due: Arc<Script>,
+    pub(super) locate: Arc<Script>,
+    pub(super) confirm: Arc<Script>,
+    pub(super) restore: Arc<Script>,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         let script = |text: &str| Arc::new(Script::new(text));
         Self {
-            commit: script(concat!(include_str!("generation.lua"), include_str!("commit.lua"))),
+            commit: script(concat!(
+                include_str!("generation.lua"),
+                include_str!("server.lua"),
+                include_str!("commit.lua")
+            )),
             load: script(concat!(include_str!("generation.lua"), include_str!("load.lua"))),
             add_processed: script(include_str!("add_processed.lua")),
             check_deployment: script(include_str!("check_deployment.lua")),
             lease: script(include_str!("lease.lua")),
             settle: script(include_str!("settle.lua")),
             claim_due: script(include_str!("claim_due.lua")),
+            locate: script(concat!(include_str!("server.lua"), include_str!("locate.lua"))),
+            confirm: script(concat!(include_str!("server.lua"), include_str!("confirm.lua"))),
+            restore: script(concat!(
+                include_str!("generation.lua"),
+                include_str!("server.lua"),
+                include_str!("restore.lua")
+            )),
         }
     }
 }
@@ -79,13 +93,17 @@ impl BucketKeys {
         self.with(format_args!("due"))
     }
 
+    fn confirmation(&mut self) -> &str {
+        self.with(format_args!("server"))
+    }
+
     pub(super) fn probe(&mut self) -> &str {
         self.with(format_args!("probe"))
     }
 
     fn account(&mut self, member: &str) -> &str {
         self.buffer.truncate(self.prefix);
-        self.buffer.push_str("account:");
+        self.buffer.push_str(ACCOUNT);
         self.buffer.push_str(member);
         &self.buffer
     }
@@ -149,6 +167,30 @@ pub(super) fn find_event(key: &str, cursor: &str, id: &str) -> Request {
     Request::plain(cmd)
 }
 
+/// Looks for accounts among some of the keys, from a cursor on. `*` stands for every bucket.
+pub(super) fn scan_accounts(bucket: &str, cursor: &str, on_node_of: Option<Bucket>) -> Request {
+    let mut cmd = redis::cmd("SCAN");
+    let pattern = format!("accrual:{{{bucket}}}:{ACCOUNT}*");
+    cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_A_LOOK);
+    let tag = on_node_of.map(|bucket| bucket.0.to_string());
+    Request {
+        on_node_of: tag.map(|tag| crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS),
+        ..Request::plain(cmd)
+    }
+}
+
+/// Whose account lies at a key.
+pub(super) fn account_of(key: &str) -> Option<(Bucket, MemberId)> {
+    let (bucket, rest) = key.strip_prefix("accrual:{")?.split_once("}:")?;
+    Some((Bucket(bucket.parse().ok()?), rest.strip_prefix(ACCOUNT)?.into()))
+}
+
+/// What stands between a bucket and a member in the key of an account.
+const ACCOUNT: &str = "account:";
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+/// Some tenths of a millisecond of Redis' time.
+const KEYS_A_LOOK: u32 = 1_000;
 /// Some tenths of a millisecond of Redis' time.
 const RECEIPTS_A_LOOK: u32 = 1_000;
 
@@ -184,18 +226,68 @@ impl Scripts {
         request
     }
 
-    /// Commits a bucket: see `commit.lua`.
-    pub(super) fn commit(&self, wanted: &CommitBucket, claim: Claim) -> Request {
+    /// Asks where a bucket is: see `locate.lua`.
+    pub(super) fn locate(&self, bucket: Bucket) -> Request {
+        let mut request = Request::call(&self.locate, 1);
+        request.cmd.arg(BucketKeys::of(bucket).confirmation());
+        request
+    }
+
+    /// Writes down that a bucket is whole where it is: see `confirm.lua`.
+    pub(super) fn confirm(&self, located: &Located) -> Request {
+        let mut request = Request::call(&self.confirm, 1);
+        request.cmd.arg(BucketKeys::of(located.bucket).confirmation()).arg(located.server.as_str());
+        request
+    }
+
+    /// Has a bucket hold what it lacks: see `restore.lua`.
+    pub(super) fn restore(&self, wanted: &RestoreBucket, claim: Claim) -> Request {
+        let mut keys = BucketKeys::of(wanted.bucket);
+        let mut request = Request::call(&self.restore, RECEIPTS + 2 + wanted.accounts.len());
+        let cmd = &mut request.cmd;
+        keys.add_receipts(cmd, claim);
+        cmd.arg(keys.granted());
+        cmd.arg(keys.due());
+        for account in &wanted.accounts {
+            cmd.arg(keys.account(account.member.as_str()));
+        }
+        cmd.arg(claim.window).arg(claim.generation).arg(claim.long).arg(wanted.server.as_str());
+        cmd.arg(wanted.events.len());
+        for event in &wanted.events {
+            cmd.arg(&*event.key).arg(receipt_text(&event.receipt)).arg(event.others.len());
+            for (key, receipt) in &event.others {
+                let kind = match key {
+                    key if never_expires(key) => "f",
+                    _ if event.changed(receipt) => "r",
+                    _ => "b",
+                };
+                cmd.arg(&**key).arg(receipt_text(receipt)).arg(kind);
+            }
+            cmd.arg(event.budgets.len());
+            for (campaign, points) in &event.budgets {
+                cmd.arg(granted_field(campaign, RETURNED)).arg(-points.0);
+            }
+        }
+        for account in &wanted.accounts {
+            cmd.arg(account.version).arg(account.json.as_slice());
+            cmd.arg(account.due.map_or_else(String::new, |at| at.to_string()));
+        }
+        request
+    }
+
+    /// Commits a bucket that is on this server: see `commit.lua`.
+    pub(super) fn commit(&self, wanted: &CommitBucket, server: &str, claim: Claim) -> Request {
         let mut keys = BucketKeys::of(wanted.bucket);
         let has_receipts = !(wanted.receipts.is_empty() && wanted.records.is_empty());
         let receipts = if has_receipts { RECEIPTS } else { 0 };
         let granted = usize::from(!(wanted.grants.is_empty() && wanted.returned.is_empty()));
         let due = usize::from(!wanted.due.is_empty());
-        let keys_given = 1 + receipts + granted + due + wanted.accounts.len();
+        let keys_given = 2 + receipts + granted + due + wanted.accounts.len();
         let (arguments, bytes) = room(wanted);
         let mut request = Request::large_call(&self.commit, keys_given, keys_given + arguments, bytes);
         let cmd = &mut request.cmd;
         cmd.arg(keys.outbox());
+        cmd.arg(keys.confirmation());
         if receipts > 0 {
             keys.add_receipts(cmd, claim);
         }
@@ -220,7 +312,7 @@ impl Scripts {
         let records: Vec<_> = wanted.records.iter().collect();
         cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
         cmd.arg(wanted.grants.len() + wanted.returned.len()).arg(wanted.due.len());
-        cmd.arg(business.len()).arg(records.len()).arg(claim.long);
+        cmd.arg(business.len()).arg(records.len()).arg(claim.long).arg(server);
         for grant in &wanted.grants {
             cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
             cmd.arg(grant.points.0).arg(grant.deadline);

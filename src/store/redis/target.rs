@@ -104,10 +104,13 @@ fn tcp() -> TcpSettings {
 }
 
 fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
-    if url.starts_with("rediss:") && !cfg!(feature = "tls") {
+    if url.starts_with("rediss:") && !cfg!(feature = "tls-system") {
         let advice = "this accrual is built without TLS; build it with `--features tls` for rediss://";
         return Err(StoreError::Broken(advice.into()));
     }
+    // rustls is built without any by redis. That it is there already is as good.
+    #[cfg(feature = "tls-system")]
+    rustls::crypto::ring::default_provider().install_default().ok();
     if url.contains('#') {
         return Err(unreadable("nothing may follow a `#`; in a password write it as %23"));
     }
@@ -159,7 +162,7 @@ mod tests {
         }
     }
 
-    #[cfg(not(feature = "tls"))]
+    #[cfg(not(feature = "tls-system"))]
     #[test]
     fn tls_without_the_feature_is_refused_and_says_how_to_get_it() {
         assert!(shown("rediss://host").contains("--features tls"));

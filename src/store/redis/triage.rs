@@ -12,21 +12,37 @@ pub(super) struct Trouble {
     /// Whether the connection must be given up: it is lost, out of step, or leads to a server that is
     /// no longer the primary.
     pub(super) reconnect: bool,
+    /// Whether the login was refused.
+    login: bool,
 }
 
 impl Trouble {
     /// It may work again by itself, on another connection.
     pub(super) fn lost(message: String) -> Self {
-        Self { error: StoreError::Away(message), reconnect: true }
+        Self { error: StoreError::Away(message), reconnect: true, login: false }
     }
 
     fn waiting(message: String) -> Self {
-        Self { error: StoreError::Away(message), reconnect: false }
+        Self { error: StoreError::Away(message), reconnect: false, login: false }
     }
 
     /// It will not work by itself. The next attempt connects anew: its cause may be the login.
     pub(super) fn broken(message: String) -> Self {
-        Self { error: StoreError::Broken(message), reconnect: true }
+        Self { error: StoreError::Broken(message), reconnect: true, login: false }
+    }
+
+    /// The server does not let this worker in, or it does not trust the server.
+    fn refused_login(message: String) -> Self {
+        Self { login: true, ..Self::broken(message) }
+    }
+
+    /// What the caller is told. A login that was good before is the server's trouble, or a password is being
+    /// exchanged: to wait and say so loses nothing.
+    pub(super) fn error_after(self, was_let_in: bool) -> StoreError {
+        match self.error {
+            StoreError::Broken(why) if self.login && was_let_in => StoreError::Away(why),
+            error => error,
+        }
     }
 
     fn is_broken(&self) -> bool {
@@ -36,8 +52,8 @@ impl Trouble {
     /// The more serious of two.
     pub(super) fn or(self, other: Trouble) -> Trouble {
         let reconnect = self.reconnect || other.reconnect;
-        let error = if other.is_broken() && !self.is_broken() { other.error } else { self.error };
-        Trouble { error, reconnect }
+        let worse = if other.is_broken() && !self.is_broken() { other } else { self };
+        Trouble { reconnect, ..worse }
     }
 }
 
@@ -63,6 +79,10 @@ impl From<RedisError> for Trouble {
                 Self::broken(error.to_string())
             }
             // Connections refused and lost, names not resolved, answers out of step, no node known.
+            _ if error.to_string().contains("invalid peer certificate") => Self::refused_login(format!(
+                "{error}: the server's certificate must be of an authority that this machine trusts; \
+                 SSL_CERT_FILE may name a file with the authority's own certificate"
+            )),
             _ => Self::lost(error.to_string()),
         }
     }
@@ -84,10 +104,14 @@ fn by_code(code: &str, detail: &str) -> Trouble {
         "NOREPLICAS" => Trouble::waiting(format!("too few Redis replicas are in sync: {said}")),
         "BUSY" => Trouble::waiting(format!("Redis is busy with a script: {said}")),
         "NOSCRIPT" => Trouble::waiting(format!("Redis lost a script as soon as it was loaded: {said}")),
-        "NOAUTH" => Trouble::broken(format!("Redis wants a password: put one into the store's URL ({said})")),
-        "WRONGPASS" => Trouble::broken(format!("check the user and password in the store's URL ({said})")),
+        "NOAUTH" => {
+            Trouble::refused_login(format!("Redis wants a password: put one into the store's URL ({said})"))
+        }
+        "WRONGPASS" => {
+            Trouble::refused_login(format!("check the user and password in the store's URL ({said})"))
+        }
         "NOPERM" => Trouble::broken(format!(
-            "the Redis user lacks a permission; accrual needs `~accrual:* +@read +@write +@scripting +info +time` ({said})"
+            "the Redis user lacks a permission; `ACL LOG` names it, and docs/security.md has the list of all ({said})"
         )),
         "WRONGTYPE" => Trouble::broken(format!(
             "a key under `accrual:` is not what accrual made it; does another program write there? ({said})"
@@ -196,6 +220,18 @@ mod tests {
             assert!(matches!(trouble.error, StoreError::Broken(_)), "{line}: {trouble:?}");
             assert!(trouble.error.to_string().contains(advice), "{line}: {trouble:?}");
         }
+    }
+
+    #[test]
+    fn a_login_that_was_good_before_is_waited_for_and_no_other_refusal_is() {
+        for line in ["NOAUTH Authentication required.", "WRONGPASS invalid username-password pair"] {
+            assert!(matches!(triage(line).error_after(false), StoreError::Broken(_)), "{line}");
+            assert!(matches!(triage(line).error_after(true), StoreError::Away(_)), "{line}");
+            let with_another = triage("LOADING …").or(triage(line));
+            assert!(matches!(with_another.error_after(true), StoreError::Away(_)), "{line}");
+        }
+        let missing = triage("NOPERM this user has no permissions to run the 'hset' command");
+        assert!(matches!(missing.error_after(true), StoreError::Broken(_)));
     }
 
     #[test]

@@ -1,0 +1,109 @@
+//! Making sure that the store still has what this lane and others were told that it had written, before anything is
+//! decided on it. See `src/repair/`.
+
+use std::time::{Duration, Instant};
+
+use super::{Lane, LaneError, LaneSettings, Left};
+use crate::log::{Archive, Log, LogError, Stretch};
+use crate::repair::{Host, READ_FOR, Repair};
+use crate::store::{Located, Restored, Store, StoreError};
+use crate::types::Bucket;
+
+impl<L: Log, S: Store> Lane<L, S> {
+    /// Looks where the buckets are, and repairs those that were not found whole there yet.
+    pub(super) fn make_sure_of_store(&mut self) -> Result<(), Left> {
+        loop {
+            let located = self.ask_store(Store::locate)?;
+            let lost: Vec<Located> = located.iter().filter(|of| !of.is_confirmed()).cloned().collect();
+            if lost.is_empty() {
+                if self.store.adopt(&located) {
+                    // Both rest on what may be lost: an account of one version may be another now.
+                    self.cache.clear();
+                    self.leases.forget_all();
+                }
+                return Ok(());
+            }
+            self.repair(&lost)?;
+        }
+    }
+
+    fn repair(&mut self, lost: &[Located]) -> Result<(), Left> {
+        let settings = self.settings.clone();
+        tracing::warn!(
+            lane = %self.status.name,
+            buckets = lost.len(),
+            "Redis is new, was started anew, or another one took over: looking for what it lacks"
+        );
+        self.metrics.store_repairs.inc();
+        let LaneSettings { outputs, buckets, versions, retention, whole_stretch, .. } = &settings;
+        let repair = Repair::of(outputs, *buckets, versions, *retention, lost, Some(*whole_stretch));
+        let Some(Restored { events, accounts }) = repair.run(self)? else { return Ok(()) };
+        if self.ask_store(|store| store.confirm(lost))? {
+            tracing::warn!(lane = %self.status.name, events, accounts, "Redis is whole; restored what it lacked");
+        }
+        Ok(())
+    }
+
+    /// Whether the store is still where the results of this transaction were written to. Asked inside the transaction,
+    /// where the group cannot be polled.
+    pub(super) fn store_is_unmoved(&mut self, buckets: &[Bucket]) -> Result<(), LogError> {
+        if buckets.is_empty() {
+            return Ok(());
+        }
+        let mut tries = 0;
+        loop {
+            match self.store.is_unmoved(buckets) {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(LogError::Abortable("Redis is another than it was".into())),
+                Err(StoreError::Away(_)) if tries < super::publish::TRIES && !self.status.is_stopping() => {
+                    tries += 1;
+                    self.status.turned();
+                    (self.settings.sleep)(Duration::from_millis(50_u64 << tries.min(5)));
+                }
+                Err(StoreError::Crash) => return Err(LogError::Crash),
+                Err(error) => return Err(LogError::Abortable(error.to_string())),
+            }
+        }
+    }
+}
+
+impl<L: Log, S: Store> Host for Lane<L, S> {
+    type Left = Left;
+
+    fn archive<T>(
+        &mut self,
+        mut ask: impl FnMut(&dyn Archive, Instant) -> Result<T, LogError>,
+    ) -> Result<T, Left> {
+        loop {
+            match ask(&*self.archive, Instant::now() + READ_FOR) {
+                Ok(answer) => return Ok(answer),
+                Err(LogError::Retriable(why)) => {
+                    self.log_is_away(&why);
+                    let wait = self.backoff();
+                    self.stay_in_group(wait)?;
+                }
+                Err(error) => return Err(Left::Failed(LaneError::Log(error))),
+            }
+        }
+    }
+
+    fn store<T>(&mut self, ask: impl Fn(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, Left> {
+        self.ask_store(|store| ask(store))
+    }
+
+    fn pause(&mut self, wait: Duration) -> Result<(), Left> {
+        self.stay_in_group(wait)
+    }
+
+    fn unreadable(&mut self, why: String) -> Left {
+        Left::Failed(LaneError::Unreadable(format!("what was published, {why}")))
+    }
+
+    fn begins(&mut self, _records: u64) {}
+
+    fn restored(&mut self, _stretch: &Stretch, restored: Restored) {
+        let Restored { events, accounts } = restored;
+        self.metrics.store_restored.with_label_values(&["events"]).inc_by(events);
+        self.metrics.store_restored.with_label_values(&["accounts"]).inc_by(accounts);
+    }
+}
