@@ -479,8 +479,7 @@ fn decide_event(event: &Event, account: &mut Account, deciding: &Deciding<'_>) -
                 let receipt = records.get(key).cloned().or_else(|| made(key)).unwrap_or_else(|| own.clone());
                 records.insert(key.clone(), Receipt { record: Some(json.clone()), ..receipt });
             }
-            let left = left_receipts(event, &outcome, &own, &records);
-            let mut left = outcome.applied.first().map(|_| left);
+            let mut left = outcome.applied.first().map(|_| left_receipts(event, &outcome, &own, &records));
             let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
             for applied in &outcome.applied {
                 let channel = match applied.change {

@@ -189,10 +189,8 @@ impl<'a> Repair<'a> {
     fn outboxes<H: Host>(&self, host: &mut H) -> Result<Outboxes, H::Left> {
         let mut outboxes = Outboxes::default();
         for bucket in self.lost.keys() {
-            // An outbox comes with receipts.
-            let any =
-                LoadBucket { bucket: *bucket, members: Vec::new(), receipts: vec!["".into()], outbox: true };
-            for loaded in host.store(|store| store.load(std::slice::from_ref(&any)))? {
+            let wanted = LoadBucket::outbox_of(*bucket);
+            for loaded in host.store(|store| store.load(std::slice::from_ref(&wanted)))? {
                 outboxes.add(*bucket, loaded).map_err(|why| host.unreadable(why))?;
             }
         }

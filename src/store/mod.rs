@@ -88,6 +88,14 @@ pub struct LoadBucket {
     pub outbox: bool,
 }
 
+impl LoadBucket {
+    /// The outbox of a bucket.
+    pub fn outbox_of(bucket: Bucket) -> Self {
+        // An outbox comes with receipts alone; nothing has this key.
+        Self { bucket, members: Vec::new(), receipts: vec!["".into()], outbox: true }
+    }
+}
+
 /// What was found in one bucket, in the order asked for.
 #[derive(Clone, Default, Debug)]
 pub struct LoadedBucket {

@@ -382,7 +382,7 @@ impl<'w> Verifier<'w> {
     }
 
     fn is_outbox_empty(&mut self) -> Result<bool, VerifyError> {
-        let wanted: Vec<LoadBucket> = self.lanes.buckets.all().map(close::with_outbox).collect();
+        let wanted: Vec<LoadBucket> = self.lanes.buckets.all().map(LoadBucket::outbox_of).collect();
         Ok(self.store.load(&wanted)?.iter().all(|bucket| bucket.outbox.is_empty()))
     }
 

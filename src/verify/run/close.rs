@@ -17,12 +17,6 @@ use crate::verify::{Case, Checked, Findings, Head, Note, Place, Seen, examine};
 /// Members that are looked at in one reading.
 const AT_ONCE: usize = 5_000;
 
-/// A load of a bucket's outbox.
-pub(super) fn with_outbox(bucket: Bucket) -> LoadBucket {
-    // The outbox comes with receipts alone; nothing has this key.
-    LoadBucket { bucket, members: Vec::new(), receipts: vec!["".into()], outbox: true }
-}
-
 impl Verifier<'_> {
     /// Looks closely at members, in their order. Where they were `asked_for`, each counts as one that was looked at.
     pub(super) fn look_closely(
@@ -128,7 +122,11 @@ impl Verifier<'_> {
         let mut wanted: BTreeMap<Bucket, LoadBucket> = BTreeMap::new();
         for member in members {
             let bucket = self.lanes.buckets.of(member);
-            wanted.entry(bucket).or_insert_with(|| with_outbox(bucket)).members.push(member.clone());
+            wanted
+                .entry(bucket)
+                .or_insert_with(|| LoadBucket::outbox_of(bucket))
+                .members
+                .push(member.clone());
         }
         let wanted: Vec<LoadBucket> = wanted.into_values().collect();
         let loaded = self.store.load(&wanted)?;
