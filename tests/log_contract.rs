@@ -1,5 +1,5 @@
-//! What every [`Log`] promises, on each that there is. A promise is a function over a [`Harness`]; the
-//! macro at the end makes a test of each for each log.
+//! What every [`Log`] and its [`Archive`] promise, on each that there is. A promise is a function over a
+//! [`Harness`]; the macro behind them makes a test of each for each log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(
@@ -11,15 +11,18 @@
 
 use std::time::{Duration, Instant};
 
-use accrual::log::{Assigned, Log, LogError, OutRecord, Polled, Position, Record};
-use accrual::types::{TopicName, TopicPartition};
+use accrual::log::{Archive, Assigned, Log, LogError, OutRecord, Polled, Position, Reach, Record, Stretch};
+use accrual::types::{Coordinates, TopicName, TopicPartition};
 
 #[path = "support/kafka.rs"]
 mod kafka_support;
+#[path = "support/memory.rs"]
+mod memory_support;
 
 /// A log with a world around it: topics, upstream producers, downstream readers.
 trait Harness {
     type Log: Log;
+    type Archive: Archive;
 
     /// A consumer group that nobody else is in.
     fn group(&mut self) -> String;
@@ -37,10 +40,16 @@ trait Harness {
     fn publish_aborted(&mut self, topic: &TopicName, partition: i32, payloads: &[&str]);
     /// Everything that a `read_committed` reader sees now, from the start.
     fn committed(&mut self, topic: &TopicName) -> Vec<Record>;
+    /// What was published, read back.
+    fn archive(&mut self) -> Self::Archive;
 }
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(20);
+/// A transaction that is left open is polled behind so often, or for so long where polls wait: longer than a new member
+/// needs to be given what it may read at once, and shorter than the broker lets the transaction be.
+const POLLS_UNDECIDED: usize = 250;
+const UNDECIDED_FOR: Duration = Duration::from_secs(5);
 
 /// Asks until there is an answer, or for a minute.
 fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -139,6 +148,40 @@ fn aborted_output_never_shows_and_the_producer_goes_on(h: &mut impl Harness) {
     until("the committed output", || (texts(&h.committed(&output)) == ["committed"]).then_some(()));
 }
 
+fn an_open_transaction_holds_back_what_was_published_behind_it(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut writer = h.join(&group, &[&input], &format!("{group}-1"));
+    assert_eq!(read_to_end(&mut writer), Vec::new());
+    writer.begin().unwrap();
+    writer.send(&[out(&input, "open")]).unwrap();
+    writer.arrive().unwrap();
+    h.publish(&input, 0, &["behind"]);
+    assert_eq!(h.committed(&input), Vec::new());
+    writer.commit().unwrap();
+    let in_order = |records: Vec<Record>| {
+        let places: Vec<i64> = records.iter().map(|record| record.at.offset).collect();
+        assert_eq!(places, [0, 1]);
+        let payload = |record: Record| String::from_utf8(record.payload.unwrap()).unwrap();
+        records.into_iter().map(payload).collect::<Vec<_>>()
+    };
+    until("both", || (h.committed(&input).len() == 2).then_some(()));
+    assert_eq!(in_order(h.committed(&input)), ["open", "behind"]);
+    assert_eq!(in_order(read(&mut writer, 2)), ["open", "behind"]);
+}
+
+fn a_transaction_within_a_transaction_is_refused_and_leaves_the_outer_as_it_was(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    assert!(matches!(log.send(&[out(&output, "in none")]), Err(LogError::Abortable(_))));
+    assert!(matches!(log.commit(), Err(LogError::Abortable(_))));
+    log.begin().unwrap();
+    log.send(&[out(&output, "outer")]).unwrap();
+    let refused = log.begin();
+    assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
+    log.commit().unwrap();
+    until("the committed output", || (texts(&h.committed(&output)) == ["outer"]).then_some(()));
+}
+
 fn offsets_and_output_are_committed_together_with_their_metadata(h: &mut impl Harness) {
     let (input, output, group) = (h.topic(1), h.topic(1), h.group());
     h.publish(&input, 0, &["1", "2", "3"]);
@@ -185,6 +228,18 @@ fn an_assignment_tells_where_each_partition_ends(h: &mut impl Harness) {
     assert_eq!(ends(assignment(&mut log)), [(0, 2), (1, 0)]);
     h.publish(&input, 1, &["3", "4", "5"]);
     assert_eq!(ends(log.rewind().unwrap()), [(0, 2), (1, 3)]);
+}
+
+fn a_committed_offset_behind_the_end_stops_the_lane_with_what_to_do(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    assignment(&mut log);
+    log.begin().unwrap();
+    let position = Position { partition: place(&input, 0), next: 17, metadata: String::new() };
+    log.send_offsets(&[position]).unwrap();
+    log.commit().unwrap();
+    let Err(LogError::Broken(why)) = log.rewind() else { panic!("went on") };
+    assert!(why.contains("17") && why.contains("accrual accept-recreated"), "{why}");
 }
 
 fn rewinding_brings_the_same_records_again_in_order(h: &mut impl Harness) {
@@ -306,6 +361,82 @@ fn a_zombie_is_refused_and_the_record_is_processed_once(h: &mut impl Harness) {
     });
 }
 
+fn a_zombie_that_goes_back_is_told_of_the_rebalance_all_the_same(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    h.publish(&input, 0, &["1", "2"]);
+    let mut zombie = h.join_mortal(&group, &[&input], &format!("{group}-1"));
+    let record = read(&mut zombie, 1).remove(0);
+    h.declare_dead(&mut zombie);
+    let mut heir = h.join_mortal(&group, &[&input], &format!("{group}-2"));
+    assert_eq!(read(&mut heir, 1), std::slice::from_ref(&record));
+    heir.begin().unwrap();
+    heir.send_offsets(&[after(&record, "by the heir")]).unwrap();
+    heir.commit().unwrap();
+
+    // It goes back on what it took for its own, and is refused until it has heard what the group says.
+    let rewound = zombie.rewind().unwrap();
+    assert_eq!(owned(&rewound), [place(&input, 0)]);
+    assert_eq!(rewound[0].committed, Some((1, "by the heir".into())));
+    zombie.begin().unwrap();
+    let refused = zombie.send_offsets(&[after(&record, "by the zombie")]);
+    assert!(matches!(refused, Err(LogError::Abortable(_))), "{refused:?}");
+    zombie.abort().unwrap();
+    until("an assignment", || match zombie.poll(10, TICK).unwrap() {
+        Polled::Assigned(_) => Some(()),
+        Polled::Records(records) => {
+            assert_eq!(records, [], "of a partition that is another's");
+            heir.keep_alive(TICK).unwrap();
+            None
+        }
+    });
+}
+
+fn without_positions_nobody_asks_whether_the_group_gave_the_lane_up(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let mut outsider = h.join_mortal(&group, &[&input], &format!("{group}-1"));
+    assignment(&mut outsider);
+    h.declare_dead(&mut outsider);
+    let mut heir = h.join_mortal(&group, &[&input], &format!("{group}-2"));
+    assignment(&mut heir);
+    outsider.begin().unwrap();
+    outsider.send(&[out(&output, "of the clock")]).unwrap();
+    outsider.send_offsets(&[]).unwrap();
+    outsider.commit().unwrap();
+    until("its output", || (texts(&h.committed(&output)) == ["of the clock"]).then_some(()));
+}
+
+fn an_heir_owns_nothing_until_it_is_decided_what_its_predecessor_committed(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    h.publish(&input, 0, &["1", "2"]);
+    let mut predecessor = h.join(&group, &[&input], &format!("{group}-1"));
+    let record = read(&mut predecessor, 1).remove(0);
+    predecessor.begin().unwrap();
+    predecessor.send_offsets(&[after(&record, "decided late")]).unwrap();
+    predecessor.leave();
+    let mut heir = h.join(&group, &[&input], &format!("{group}-2"));
+    let asked_until = Instant::now() + UNDECIDED_FOR;
+    for _ in (0..POLLS_UNDECIDED).take_while(|_| Instant::now() < asked_until) {
+        let polled = heir.poll(10, TICK).unwrap();
+        assert!(matches!(&polled, Polled::Records(records) if records.is_empty()), "{polled:?}");
+        assert!(!heir.caught_up());
+    }
+    predecessor.commit().unwrap();
+    let assigned = assignment(&mut heir);
+    assert_eq!(assigned[0].committed, Some((1, "decided late".into())));
+    assert_eq!(texts(&read(&mut heir, 1)), ["2"]);
+}
+
+fn a_lane_that_has_left_is_not_taken_in_again(h: &mut impl Harness) {
+    let (input, group) = (h.topic(1), h.group());
+    let mut log = h.join(&group, &[&input], &group);
+    assignment(&mut log);
+    log.leave();
+    for told in [log.poll(1, TICK).map(|_| ()), log.keep_alive(TICK).map(|_| ()), log.rewind().map(|_| ())] {
+        assert!(matches!(told, Err(LogError::Broken(_))), "{told:?}");
+    }
+    assert!(!log.caught_up() && log.lags().is_empty());
+}
+
 fn replacing_the_producer_aborts_what_it_had_open(h: &mut impl Harness) {
     let (input, output, group) = (h.topic(1), h.topic(1), h.group());
     h.publish(&input, 0, &["1"]);
@@ -412,6 +543,28 @@ fn what_a_lane_publishes_to_its_own_input_is_read_before_it_is_caught_up(h: &mut
     }
 }
 
+fn the_lag_is_what_was_published_and_is_not_committed_as_read(h: &mut impl Harness) {
+    let (input, group) = (h.topic(2), h.group());
+    h.publish_committed(&input, 0, &["1", "2", "3"]);
+    h.publish_aborted(&input, 0, &["never"]);
+    let mut log = h.join(&group, &[&input], &group);
+    let lags = |log: &_| {
+        let mut lags = Log::lags(log);
+        lags.sort();
+        lags.into_iter().map(|(of, lag)| (of.partition, lag)).collect::<Vec<_>>()
+    };
+    let records = read_to_end(&mut log);
+    // The offsets that markers and aborted records take up may count as long as there are others.
+    assert!(lags(&log)[0].1 >= 3, "what was read is not yet committed: {:?}", lags(&log));
+    for (record, is_last) in [(&records[1], false), (&records[2], true)] {
+        log.begin().unwrap();
+        log.send_offsets(&[after(record, "")]).unwrap();
+        log.commit().unwrap();
+        assert_eq!(lags(&log)[0].1 == 0, is_last, "{:?}", lags(&log));
+        assert_eq!(lags(&log)[1], (1, 0));
+    }
+}
+
 fn records_come_as_they_were_published(h: &mut impl Harness) {
     let (input, group) = (h.topic(1), h.group());
     let mut log = h.join(&group, &[&input], &group);
@@ -433,10 +586,98 @@ fn records_come_as_they_were_published(h: &mut impl Harness) {
     log.send(&sent).unwrap();
     log.commit().unwrap();
     for (record, sent) in read(&mut log, 3).iter().zip(&sent) {
-        assert!(record.published_ms.is_some());
         assert_eq!((&record.key, &record.payload), (&sent.key, &sent.payload));
         assert_eq!(record.headers, sent.headers);
     }
+}
+
+fn a_record_is_read_back_by_its_place(h: &mut impl Harness) {
+    let (input, group) = (h.topic(2), h.group());
+    let archive = h.archive();
+    h.publish_committed(&input, 1, &["a", "b"]);
+    h.publish_aborted(&input, 1, &["aborted"]);
+    let record = |topic: &TopicName, partition, offset| {
+        let at = Coordinates { topic: topic.clone(), partition, offset };
+        archive.record(&at, Instant::now() + PATIENCE).unwrap().map(|record| texts(&[record]).remove(0))
+    };
+    assert_eq!(record(&input, 1, 0).as_deref(), Some("a"));
+    assert_eq!(record(&input, 1, 1).as_deref(), Some("b"));
+    // The marker, what was aborted, beyond the end, and where nothing ever was.
+    for (partition, offset) in [(1, 2), (1, 3), (1, 100), (0, 0), (9, 0)] {
+        assert_eq!(record(&input, partition, offset), None, "{partition}/{offset}");
+    }
+    assert_eq!(record(&format!("{group}-none").into(), 0, 0), None, "no such topic");
+}
+
+fn a_stretch_is_whole_once_every_transaction_in_it_is_decided(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let archive = h.archive();
+    let soon = |patience| Instant::now() + patience;
+    let scan = |from, until, patience| {
+        let mut read = Vec::new();
+        let of = place(&output, 0);
+        let whole = archive.scan(&Stretch { of, from, until }, soon(patience), &mut |record| {
+            read.push(record);
+            true
+        });
+        (whole.unwrap(), texts(&read))
+    };
+    let reach = || archive.reach(&output, soon(PATIENCE)).unwrap().remove(0);
+    h.publish_committed(&output, 0, &["a", "b", "c"]);
+    h.publish_aborted(&output, 0, &["aborted"]);
+    let end = reach().end;
+    assert_eq!(reach(), Reach { partition: 0, first: 0, decided: end, end });
+    assert_eq!(scan(0, end, PATIENCE), (true, ["a", "b", "c"].map(String::from).to_vec()));
+    assert_eq!(scan(1, 2, PATIENCE), (true, vec!["b".to_owned()]));
+    assert_eq!(scan(2, 2, PATIENCE), (true, vec![]));
+    // In parts, also where a part ends or begins among offsets that hold no record, and not only one after the other.
+    for parts in [vec![0, 1, 2, 3, end], vec![0, 2, 4, 5, end], vec![0, 3, 1, end], vec![0, 5, 5, 0, end]] {
+        for (from, until) in parts.iter().zip(&parts[1..]).map(|(from, until)| (*from, *until)) {
+            let there: Vec<_> =
+                (from..until.min(3)).map(|at| ["a", "b", "c"][at as usize].to_owned()).collect();
+            assert_eq!(scan(from, until, PATIENCE), (true, there), "{from}..{until} of {parts:?}");
+        }
+    }
+
+    let mut log = h.join(&group, &[&input], &group);
+    log.begin().unwrap();
+    log.send(&[out(&output, "open")]).unwrap();
+    until("what is open", || (reach().end > end).then_some(()));
+    let open = reach();
+    assert_eq!(open.decided, end);
+    assert!(!scan(end, open.end, TICK).0, "nobody knows yet what becomes of it");
+    log.commit().unwrap();
+    assert_eq!(scan(end, open.end, PATIENCE), (true, vec!["open".to_owned()]));
+    assert_eq!(archive.reach(&format!("{group}-none").into(), soon(PATIENCE)).unwrap(), [], "no such topic");
+}
+
+fn what_is_open_is_still_open_when_what_came_later_is_decided(h: &mut impl Harness) {
+    let (input, output, group) = (h.topic(1), h.topic(1), h.group());
+    let archive = h.archive();
+    let reach = || archive.reach(&output, Instant::now() + PATIENCE).unwrap().remove(0);
+    let scan = |until, patience| {
+        let mut read = Vec::new();
+        let stretch = Stretch { of: place(&output, 0), from: 0, until };
+        let mut take = |record| {
+            read.push(record);
+            true
+        };
+        let whole = archive.scan(&stretch, Instant::now() + patience, &mut take).unwrap();
+        (whole, texts(&read))
+    };
+    let mut logs = [1, 2].map(|number| h.join(&group, &[&input], &format!("{group}-{number}")));
+    for (log, text) in logs.iter_mut().zip(["earlier", "later"]) {
+        log.begin().unwrap();
+        log.send(&[out(&output, text)]).unwrap();
+        log.arrive().unwrap();
+    }
+    logs[1].commit().unwrap();
+    until("the marker", || (reach().end == 3).then_some(()));
+    assert_eq!(reach(), Reach { partition: 0, first: 0, decided: 0, end: 3 });
+    assert_eq!(scan(1, TICK), (false, vec![]));
+    logs[0].commit().unwrap();
+    assert_eq!(scan(1, PATIENCE), (true, vec!["earlier".to_owned()]));
+    assert_eq!(scan(3, PATIENCE), (true, vec!["earlier".to_owned(), "later".to_owned()]));
 }
 
 macro_rules! contract {
@@ -444,20 +685,31 @@ macro_rules! contract {
         contract!($log, $harness;
             uncommitted_output_is_invisible_until_the_commit,
             aborted_output_never_shows_and_the_producer_goes_on,
+            an_open_transaction_holds_back_what_was_published_behind_it,
+            a_transaction_within_a_transaction_is_refused_and_leaves_the_outer_as_it_was,
             offsets_and_output_are_committed_together_with_their_metadata,
             an_assignment_tells_where_each_partition_ends,
+            a_committed_offset_behind_the_end_stops_the_lane_with_what_to_do,
             rewinding_brings_the_same_records_again_in_order,
             rewinding_while_records_are_on_their_way_lets_none_through_from_behind,
             a_second_lane_takes_half_and_both_are_told,
             a_lane_beyond_the_partitions_is_told_that_it_owns_nothing_and_is_caught_up,
             a_zombie_is_refused_and_the_record_is_processed_once,
+            a_zombie_that_goes_back_is_told_of_the_rebalance_all_the_same,
+            without_positions_nobody_asks_whether_the_group_gave_the_lane_up,
+            an_heir_owns_nothing_until_it_is_decided_what_its_predecessor_committed,
+            a_lane_that_has_left_is_not_taken_in_again,
             replacing_the_producer_aborts_what_it_had_open,
             a_lane_under_the_same_transactional_id_fences_the_older,
             keeping_alive_loses_no_record_and_keeps_their_order,
             keeping_alive_tells_of_a_rebalance,
             caught_up_is_told_at_the_end_of_all_topics_and_not_before,
             what_a_lane_publishes_to_its_own_input_is_read_before_it_is_caught_up,
+            the_lag_is_what_was_published_and_is_not_committed_as_read,
             records_come_as_they_were_published,
+            a_record_is_read_back_by_its_place,
+            a_stretch_is_whole_once_every_transaction_in_it_is_decided,
+            what_is_open_is_still_open_when_what_came_later_is_decided,
         );
     };
     ($log:ident, $harness:expr; $($promise:ident,)*) => {
@@ -471,12 +723,13 @@ macro_rules! contract {
 }
 
 contract!(kafka, crate::kafka_support::Kafka::connect());
+contract!(memory, crate::memory_support::Memory::default());
 
-/// What only a broker does by itself.
+/// What only a broker does by itself, and what the memory log cannot: it has no clock, so that a seed of the simulation
+/// does the same every time, and it writes every topic to one partition.
 mod kafka_alone {
     use accrual::log::kafka::{KafkaArchive, KafkaLog, TopicProblems, WantedTopic, check, ensure_topics};
-    use accrual::log::{Archive, KeyQuery, Partitions, Reach, Stretch};
-    use accrual::types::Coordinates;
+    use accrual::log::{KeyQuery, Partitions};
 
     use super::*;
     use crate::kafka_support::Kafka;
@@ -507,39 +760,20 @@ mod kafka_alone {
     }
 
     #[test]
-    fn a_committed_offset_behind_the_end_stops_the_lane_with_what_to_do() {
+    fn a_record_tells_when_it_was_published() {
         let mut h = Kafka::connect();
         let (input, group) = (h.topic(1), h.group());
+        h.publish(&input, 0, &["a"]);
         let mut log = h.join(&group, &[&input], &group);
-        assignment(&mut log);
-        log.begin().unwrap();
-        let position = Position { partition: place(&input, 0), next: 17, metadata: String::new() };
-        log.send_offsets(&[position]).unwrap();
-        log.commit().unwrap();
-        let Err(LogError::Broken(why)) = log.rewind() else { panic!("went on") };
-        assert!(why.contains("17") && why.contains("accrual accept-recreated"), "{why}");
+        assert!(read(&mut log, 1)[0].published_ms.is_some());
     }
 
     #[test]
-    fn what_was_published_is_read_back_by_its_place_and_by_its_key_without_joining_a_group() {
+    fn what_was_published_is_read_back_by_its_key_from_the_partition_that_it_belongs_to_and_its_time() {
         let mut h = Kafka::connect();
-        let (input, output, group) = (h.topic(2), h.topic(5), h.group());
+        let (input, output, group) = (h.topic(1), h.topic(5), h.group());
         let archive = KafkaArchive::new(h.settings(&group, &[&input], "none"));
         let soon = || Instant::now() + PATIENCE;
-        h.publish_committed(&input, 1, &["a", "b"]);
-        h.publish_aborted(&input, 1, &["aborted"]);
-        let record = |topic: &TopicName, partition, offset| {
-            let at = Coordinates { topic: topic.clone(), partition, offset };
-            archive.record(&at, soon()).unwrap().map(|record| texts(&[record]).remove(0))
-        };
-        assert_eq!(record(&input, 1, 0).as_deref(), Some("a"));
-        assert_eq!(record(&input, 1, 1).as_deref(), Some("b"));
-        // The marker, what was aborted, beyond the end, and where nothing ever was.
-        for (partition, offset) in [(1, 2), (1, 3), (1, 100), (0, 0), (9, 0)] {
-            assert_eq!(record(&input, partition, offset), None, "{partition}/{offset}");
-        }
-        assert_eq!(record(&h.group().as_str().into(), 0, 0), None, "no such topic");
-
         let mut log = h.join(&group, &[&input], &group);
         let keys: Vec<String> = (0..40).map(|number| format!("member-{number}")).collect();
         for text in ["first", "second"] {
@@ -580,42 +814,6 @@ mod kafka_alone {
         };
         let read = archive.of_key(&passed, Instant::now(), &mut |_, _| {});
         assert!(!read.is_ok_and(|whole| whole), "nothing is whole that there was no time for");
-    }
-
-    #[test]
-    fn a_stretch_is_whole_once_every_transaction_in_it_is_decided() {
-        let mut h = Kafka::connect();
-        let (input, output, group) = (h.topic(1), h.topic(1), h.group());
-        let archive = KafkaArchive::new(h.settings(&group, &[&input], "none"));
-        let soon = |patience| Instant::now() + patience;
-        let scan = |from, until, patience| {
-            let mut read = Vec::new();
-            let of = place(&output, 0);
-            let whole = archive.scan(&Stretch { of, from, until }, soon(patience), &mut |record| {
-                read.push(record);
-                true
-            });
-            (whole.unwrap(), texts(&read))
-        };
-        let reach = || archive.reach(&output, soon(PATIENCE)).unwrap().remove(0);
-        h.publish_committed(&output, 0, &["a", "b", "c"]);
-        h.publish_aborted(&output, 0, &["aborted"]);
-        let end = reach().end;
-        assert_eq!(reach(), Reach { partition: 0, first: 0, decided: end, end });
-        assert_eq!(scan(0, end, PATIENCE), (true, ["a", "b", "c"].map(String::from).to_vec()));
-        assert_eq!(scan(1, 2, PATIENCE), (true, vec!["b".to_owned()]));
-        assert_eq!(scan(2, 2, PATIENCE), (true, vec![]));
-
-        let mut log = h.join(&group, &[&input], &group);
-        log.begin().unwrap();
-        log.send(&[out(&output, "open")]).unwrap();
-        until("what is open", || (reach().end > end).then_some(()));
-        let open = reach();
-        assert_eq!(open.decided, end);
-        assert!(!scan(end, open.end, TICK).0, "nobody knows yet what becomes of it");
-        log.commit().unwrap();
-        assert_eq!(scan(end, open.end, PATIENCE), (true, vec!["open".to_owned()]));
-        assert_eq!(archive.reach(&h.group().as_str().into(), soon(PATIENCE)).unwrap(), [], "no such topic");
     }
 
     #[test]

@@ -28,6 +28,8 @@ mod redis_only;
 mod rules;
 #[path = "store_contract/same_answers.rs"]
 mod same_answers;
+#[path = "store_contract/sentinels.rs"]
+mod sentinels;
 #[path = "store_contract/servers.rs"]
 mod servers;
 

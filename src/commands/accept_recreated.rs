@@ -18,7 +18,7 @@ use super::progress::grouped;
 use super::setup::{SettingsArgs, Setup};
 use crate::entry::Renderer;
 use crate::lane::leftovers::leftovers;
-use crate::lane::positions::committed_range;
+use crate::lane::metadata;
 use crate::lane::recreated::known_end;
 use crate::log::kafka::{KafkaGroup, KafkaPublisher, Placed};
 use crate::log::{Assigned, LogError};
@@ -107,8 +107,9 @@ pub fn accept_recreated(args: &AcceptRecreatedArgs) -> anyhow::Result<ExitCode> 
 /// What is known to be processed of every partition that there is or was; what only the group's offsets knew is written
 /// down with it.
 fn processed(store: &mut dyn Store, topic: &TopicName, places: &[Assigned]) -> anyhow::Result<Processed> {
-    let committed =
-        places.iter().filter_map(|place| Some((place.partition.clone(), committed_range(place)?)));
+    let committed = places.iter().flat_map(|place| {
+        metadata::processed(place).into_iter().map(|range| (place.partition.clone(), range))
+    });
     store.add_processed(&committed.collect::<Vec<_>>())?;
     let mut processed: Processed = places.iter().map(|place| (place.partition.clone(), Vec::new())).collect();
     processed.extend(store.sources(topic)?);

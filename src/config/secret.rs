@@ -167,14 +167,14 @@ fn hide_scalars(node: &Node, collector: &Collector) {
     }
 }
 
-/// A store's address that can hold no password, with colons only before `//` and ports. It is shown,
-/// because it may be what is wrong.
+/// A store's address that can hold no password, with colons only before `//` and ports and without options. It is
+/// shown, because it may be what is wrong.
 fn is_harmless(text: &str) -> bool {
     let is_harmless_after_colon = |rest: &str| {
         let word = rest.split([',', '/']).next().unwrap_or_default();
         rest.starts_with("//") || word.bytes().all(|byte| byte.is_ascii_digit())
     };
-    !text.contains('@') && text.split(':').skip(1).all(is_harmless_after_colon)
+    !text.contains(['@', '?']) && text.split(':').skip(1).all(is_harmless_after_colon)
 }
 
 /// A secret's file has at most so many bytes.

@@ -5,6 +5,7 @@ use std::fmt;
 use redis::IntoConnectionInfo as _;
 
 use super::secret::{Secret, SecretFile};
+use crate::store::redis::SentinelUrl;
 use crate::yaml::shown;
 
 /// Where accounts are kept.
@@ -16,6 +17,8 @@ pub enum StoreAddress {
     Redis(Secret),
     /// A Redis cluster: a URL (`redis://` or `rediss://`) for each node to start from.
     Cluster(Vec<Secret>),
+    /// The server that Sentinels name.
+    Sentinels(SentinelUrl),
 }
 
 impl StoreAddress {
@@ -35,6 +38,7 @@ impl StoreAddress {
                 }
                 Some(url)
             }
+            Self::Sentinels(url) => Some(url.reveal().to_owned()),
         }
     }
 }
@@ -53,6 +57,7 @@ impl fmt::Display for StoreAddress {
                 }
                 Ok(())
             }
+            Self::Sentinels(url) => fmt::Display::fmt(url, f),
         }
     }
 }
@@ -90,7 +95,7 @@ impl StoreFile {
     }
 }
 
-/// Reads `memory`, `redis://host:6379`, `rediss://…` or `redis-cluster://a:7000,b:7000`.
+/// Reads `memory`, `redis://host:6379`, `rediss://…`, `redis-cluster://a:7000,b:7000` or a [`SentinelUrl`].
 ///
 /// The error continues a sentence that starts with the setting's name. It quotes nothing, for the
 /// address may hold a password.
@@ -103,8 +108,10 @@ pub(super) fn parse(text: &str) -> Result<StoreAddress, String> {
         "redis" | "rediss" => node(scheme, rest).map(StoreAddress::Redis),
         "redis-cluster" => cluster("redis", rest),
         "rediss-cluster" => cluster("rediss", rest),
+        "redis-sentinel" | "rediss-sentinel" => SentinelUrl::parse(text).map(StoreAddress::Sentinels),
         _ => Err("must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, \
-                  rediss-cluster://a:6379,b:6379 or memory"
+                  rediss-cluster://a:6379,b:6379, redis-sentinel://a:26379,b:26379#NAME, \
+                  rediss-sentinel://a:26379,b:26379#NAME or memory"
             .to_owned()),
     }
 }

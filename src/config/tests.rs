@@ -299,7 +299,7 @@ fn a_flag_for_no_setting_or_with_a_wrong_value_is_named() {
         [
             "--lane there is no setting `lane`; did you mean `lanes`?",
             "--lanes `lanes` must be a whole number from 1 to 64, not `0`",
-            "--store `store` must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, rediss-cluster://a:6379,b:6379 or memory",
+            "--store `store` must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, rediss-cluster://a:6379,b:6379, redis-sentinel://a:26379,b:26379#NAME, rediss-sentinel://a:26379,b:26379#NAME or memory",
         ]
     );
     assert!(problems.to_string().contains("\n --> flag --lanes"));
@@ -463,14 +463,21 @@ fn a_store_is_an_address_that_can_be_connected_to() {
         Ok(address) => address.to_string(),
         Err(why) => format!("error: {why}"),
     };
-    let forms = "must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, rediss-cluster://a:6379,b:6379 or memory";
+    let forms = "must be redis://host:6379, rediss://host:6379, redis-cluster://a:6379,b:6379, rediss-cluster://a:6379,b:6379, redis-sentinel://a:26379,b:26379#NAME, rediss-sentinel://a:26379,b:26379#NAME or memory";
     let one = "must be redis://[user:password@]host[:port][/database] with user and password percent-encoded";
+    let sentinels = "must be redis-sentinel://[user:password@]host[:26379],host[:26379],…[/database][?sentinelPassword=…]#NAME with users and passwords percent-encoded";
+    let name = "must end with `#` and the name that the Sentinels know the servers by, which has letters, digits, `.`, `-` and `_` only; in a password write `#` as %23";
     for (text, expected) in [
         ("memory", "memory".to_owned()),
         ("redis://localhost:6379", "redis://localhost:6379".to_owned()),
         ("redis://me:hunter2@localhost/3", "redis://***@localhost/3".to_owned()),
         ("redis-cluster://a:7000,b,c:7002", "cluster redis://a:7000,redis://b,redis://c:7002".to_owned()),
         ("redis-cluster://me:hunter2@a,b", "cluster redis://***@a,redis://***@b".to_owned()),
+        ("redis-sentinel://a:7000,b#mymaster", "redis-sentinel://a:7000,b#mymaster".to_owned()),
+        (
+            "redis-sentinel://me:hunter2@a,b/3?sentinelPassword=hunter2#mymaster",
+            "redis-sentinel://***@a,b/3?***#mymaster".to_owned(),
+        ),
         ("localhost:6379", format!("error: {forms}")),
         ("http://x", format!("error: {forms}")),
         ("redis://", format!("error: {one}")),
@@ -482,17 +489,38 @@ fn a_store_is_an_address_that_can_be_connected_to() {
             "error: names a cluster, which has no database and no options: write its nodes only, as in redis-cluster://a:6379,b:6379".to_owned(),
         ),
         (
+            "redis-sentinel://me:hunter2@a,b/3",
+            "error: names Sentinels, but not what they know the servers by: end it with `#` and that name, as in redis-sentinel://a:26379,b:26379#mymaster".to_owned(),
+        ),
+        ("redis-sentinel://a,,b#mymaster", format!("error: {sentinels}")),
+        ("redis-sentinel://a/x#mymaster", format!("error: {sentinels}")),
+        ("redis-sentinel://a:b:c#mymaster", format!("error: {sentinels}")),
+        ("redis-sentinel://:hunt#er2@a#mymaster", format!("error: {name}")),
+        (
+            "redis-sentinel://a?password=hunter2#mymaster",
+            "error: may have the options sentinelUsername and sentinelPassword only: what the Sentinels themselves want, while user and password of the servers stand before the first host".to_owned(),
+        ),
+        (
+            "redis-sentinel://a?sentinelPassword=hunter2@#mymaster",
+            "error: must have its options percent-encoded, and none of them empty".to_owned(),
+        ),
+        (
+            "redis-sentinel://a?sentinelUsername=me#mymaster",
+            "error: has sentinelUsername without sentinelPassword".to_owned(),
+        ),
+        (
             "redis://a/#insecure",
             "error: must not have a `#` part: a server's certificate is always verified".to_owned(),
         ),
     ] {
         assert_eq!(shown(text), expected, "{text}");
     }
-    let tls = shown("rediss://a");
-    if cfg!(feature = "tls-system") {
-        assert_eq!(tls, "rediss://a");
-    } else {
-        assert_eq!(tls, "error: needs TLS, and this worker was built without the feature `tls`");
+    for url in ["rediss://a", "rediss-sentinel://a#mymaster"] {
+        if cfg!(feature = "tls-system") {
+            assert_eq!(shown(url), url);
+        } else {
+            assert_eq!(shown(url), "error: needs TLS, and this worker was built without the feature `tls`");
+        }
     }
 }
 
@@ -529,7 +557,8 @@ programme: p.yaml
     let file = config.store_file.as_ref().unwrap();
     folder.file("store", "redis://me:hunter3@localhost");
     assert_eq!(file.url().unwrap(), "redis://me:hunter3@localhost");
-    for wrong in ["redis:/me:hunter3@localhost", "memory", ""] {
+    for wrong in ["redis:/me:hunter3@localhost", "redis-sentinel://a?sentinelPassword=hunter3", "memory", ""]
+    {
         folder.file("store", wrong);
         let why = file.url().unwrap_err();
         assert!(why.contains("store`") && !why.contains("hunter3"), "{why}");
@@ -659,6 +688,7 @@ fn no_problem_shows_a_secret() {
         "store: redis//me:hunter2@localhost\n",
         "store: [redis://me:hunter2@localhost]\n",
         "store: redis://me:hunter2@local host\n",
+        "store: redis-sentinel://a?sentinelPassword=hunter2\n",
         "store: memory\nx: [hunter2@\n",
     ] {
         let problems = load("quiet", &format!("{least}{text}"), &[]).unwrap_err().to_string();

@@ -372,6 +372,12 @@ async fn readiness_needs_partitions_kafka_and_the_store_and_says_which_lacks() {
     assert_eq!(served.get("/livez").await.status, 200);
     second.kafka_is_up(metrics);
     assert_eq!(served.get("/readyz").await.status, 200);
+    second.restores(100);
+    second.has_restored(40);
+    let restoring = "redis: it lacks what was published; restoring it, 40 of up to 100 records are looked at";
+    assert_eq!(why().await, format!("lane 1: {restoring}"));
+    second.ends_restoring();
+    assert_eq!(served.get("/readyz").await.status, 200);
     first.stop();
     assert_eq!(why().await, "lane 0 is told to stop");
 }

@@ -18,6 +18,7 @@ mod clock;
 pub mod flood;
 pub mod leftovers;
 mod lost_offsets;
+pub mod metadata;
 pub mod outbox;
 pub mod positions;
 mod publish;

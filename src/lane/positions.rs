@@ -2,6 +2,7 @@
 
 use foldhash::HashMap;
 
+use super::metadata;
 use crate::log::{Assigned, Position};
 use crate::store::OffsetRange;
 use crate::types::TopicPartition;
@@ -29,7 +30,7 @@ impl Positions {
         self.owned.clear();
         for (assigned, processed) in assigned.iter().zip(processed) {
             let next = assigned.committed.as_ref().map(|(offset, _)| *offset);
-            let start = committed_range(assigned).map(|range| range.from).or(next).unwrap_or_default();
+            let start = metadata::start_without_gap(assigned).or(next).unwrap_or_default();
             self.owned.insert(assigned.partition.clone(), Owned { next, start, processed });
         }
     }
@@ -44,7 +45,11 @@ impl Positions {
     pub fn after(&self, batch: &HashMap<TopicPartition, (i64, i64)>) -> Vec<Position> {
         let position = |(partition, &(lowest, highest)): (&TopicPartition, &(i64, i64))| {
             let start = self.start(partition, lowest);
-            Position { partition: partition.clone(), next: highest + 1, metadata: format!("from={start}") }
+            Position {
+                partition: partition.clone(),
+                next: highest + 1,
+                metadata: metadata::without_gap(start),
+            }
         };
         let mut positions: Vec<Position> = batch.iter().map(position).collect();
         positions.sort_by(|a, b| a.partition.cmp(&b.partition));
@@ -84,14 +89,6 @@ impl Positions {
     pub fn is_past(&self, partition: &TopicPartition, offset: i64) -> bool {
         self.owned.get(partition).and_then(|owned| owned.next).is_some_and(|next| offset < next)
     }
-}
-
-/// The range that a committed offset's metadata speaks of: processed without a gap up to the offset.
-/// An operator's reset leaves no metadata, and so opens no range.
-pub fn committed_range(assigned: &Assigned) -> Option<OffsetRange> {
-    let (until, metadata) = assigned.committed.as_ref()?;
-    let from = metadata.strip_prefix("from=")?.parse().ok()?;
-    (from < *until).then_some(OffsetRange { from, until: *until })
 }
 
 /// Whether one of the sorted ranges holds the offset.

@@ -1,6 +1,6 @@
 //! Publishing: results and consumed positions in one transaction, and what follows when it fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Lane, LaneError, Left};
 use crate::log::{Log, LogError, OutRecord, Position};
@@ -10,6 +10,8 @@ use crate::types::Bucket;
 /// How often the same call is tried inside a transaction before its producer is given up. With the
 /// waits between, about ten seconds: below a transaction's and a group member's usual time-outs.
 pub(super) const TRIES: u32 = 12;
+/// After so long it is not tried again, however few the tries were.
+pub(super) const TRIED_FOR: Duration = Duration::from_secs(10);
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// Publishes a batch and commits its positions, or nothing of both. Where it fails, or where the buckets that it
@@ -68,10 +70,14 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     /// The same call again while that may help, then the last error.
     fn try_again(&mut self, mut call: impl FnMut(&mut L) -> Result<(), LogError>) -> Result<(), LogError> {
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
-            match call(&mut self.log) {
-                Err(LogError::Retriable(why)) if tries < TRIES && !self.status.is_stopping() => {
+            self.status.asks_kafka();
+            let answer = call(&mut self.log);
+            self.status.kafka_has_answered();
+            let may_help = tries < TRIES && began.elapsed() < TRIED_FOR && !self.status.is_stopping();
+            match answer {
+                Err(LogError::Retriable(why)) if may_help => {
                     tries += 1;
                     self.status.turned();
                     self.log_is_away(&why);

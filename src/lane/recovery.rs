@@ -6,9 +6,11 @@
 //!    and is not known as published will not be delivered again (its source record is gone, or an
 //!    operator skipped it), so it is published now. The rest is published when its event comes again.
 
-use super::outbox;
-use super::positions::{committed_range, contains, covers};
-use super::{Lane, LaneError, Left, leftovers};
+use std::collections::BTreeSet;
+
+use super::outbox::{self, Unpublished};
+use super::positions::{contains, covers};
+use super::{Lane, LaneError, Left, leftovers, metadata};
 use crate::log::{Assigned, Log, Position};
 use crate::store::{OffsetRange, OutboxKey, Store};
 use crate::types::{Bucket, TopicPartition};
@@ -45,14 +47,17 @@ impl<L: Log, S: Store> Lane<L, S> {
         // What was published before this assignment is remembered by ranges that are saved first.
         let ranges: Vec<(TopicPartition, OffsetRange)> = assigned
             .iter()
-            .filter_map(|assigned| Some((assigned.partition.clone(), committed_range(assigned)?)))
+            .flat_map(|assigned| {
+                let ranges = metadata::processed(assigned).into_iter();
+                ranges.map(|range| (assigned.partition.clone(), range))
+            })
             .collect();
         if !ranges.is_empty() {
             self.ask_store(|store| store.add_processed(&ranges))?;
         }
         let partitions: Vec<TopicPartition> =
             assigned.iter().map(|assigned| assigned.partition.clone()).collect();
-        let processed = self.ask_store(|store| store.processed(&partitions))?;
+        let mut processed = self.ask_store(|store| store.processed(&partitions))?;
         self.refuse_recreated(assigned, &processed)?;
         self.refuse_what_never_counted(assigned, &processed)?;
         let entries = self.ask_store(|store| store.outbox(&partitions))?;
@@ -75,68 +80,73 @@ impl<L: Log, S: Store> Lane<L, S> {
                 self.unpublished.push((bucket, key));
             }
         }
-        let knows_more = !stranded.is_empty();
-        if knows_more {
-            self.publish_stranded(assigned, &stranded, &processed)?;
+        if !stranded.is_empty() {
+            while self.publish_stranded(assigned, &stranded, &processed)? {
+                processed = self.ask_store(|store| store.processed(&partitions))?;
+            }
             for (bucket, key) in stranded {
-                let gone = known(&key.partition).is_some_and(|(assigned, _)| key.last < assigned.start());
+                let of = |assigned: &&Assigned| assigned.partition == key.partition;
+                let gone = assigned.iter().find(of).is_some_and(|assigned| key.last < assigned.start());
                 if gone { published.push((bucket, key)) } else { self.unpublished.push((bucket, key)) }
             }
         }
         if !published.is_empty() {
             self.ask_store(|store| store.clear_outbox(&published))?;
         }
-        let processed =
-            if knows_more { self.ask_store(|store| store.processed(&partitions))? } else { processed };
         self.positions.assign(assigned, processed);
         Ok(())
     }
 
-    /// Publishes what was applied but will not be delivered again.
+    /// Publishes what was applied but will not be delivered again. The offsets stay where they are; their metadata say what
+    /// was published, in the same transaction. Says whether it published: then there may be more, for which the metadata
+    /// had no room.
     fn publish_stranded(
         &mut self,
         assigned: &[Assigned],
         stranded: &[(Bucket, OutboxKey)],
         processed: &[Vec<OffsetRange>],
-    ) -> Result<(), Left> {
+    ) -> Result<bool, Left> {
+        let mut left: Vec<Vec<(Bucket, Unpublished)>> = assigned.iter().map(|_| Vec::new()).collect();
+        for (bucket, key) in stranded {
+            let known = assigned.iter().zip(processed).zip(&mut left);
+            let found = known.into_iter().find(|((assigned, _), _)| assigned.partition == key.partition);
+            let Some(((assigned, ranges), left)) = found else { continue };
+            let Some(blob) = self.ask_store(|store| store.outbox_entry(*bucket, key))? else { continue };
+            let unpublished = outbox::read(&blob).map_err(LaneError::Unreadable)?.into_iter();
+            let behind = unpublished
+                .filter(|record| record.offset < assigned.start() && !contains(ranges, record.offset));
+            left.extend(behind.map(|record| (*bucket, record)));
+        }
         let mut records = Vec::new();
+        let mut positions = Vec::new();
         let mut done: Vec<(TopicPartition, OffsetRange)> = Vec::new();
         // Whose snapshots may never have been published, each with the time of the latest of its records.
         let mut changed = leftovers::Changed::new();
-        for (bucket, key) in stranded {
-            let found =
-                assigned.iter().zip(processed).find(|(assigned, _)| assigned.partition == key.partition);
-            let Some((assigned, ranges)) = found else { continue };
-            let Some(blob) = self.ask_store(|store| store.outbox_entry(*bucket, key))? else { continue };
-            let unpublished = outbox::read(&blob).map_err(LaneError::Unreadable)?;
-            for record in unpublished {
-                if record.offset < assigned.start() && !contains(ranges, record.offset) {
-                    done.push((
-                        key.partition.clone(),
-                        OffsetRange { from: record.offset, until: record.offset + 1 },
-                    ));
-                    leftovers::note_changed(&mut changed, *bucket, &record)?;
-                    records.push(self.out(record));
-                }
+        for (assigned, left) in assigned.iter().zip(left) {
+            let offsets: BTreeSet<i64> = left.iter().map(|(_, record)| record.offset).collect();
+            let (metadata, ranges) = match &assigned.committed {
+                Some((_, metadata)) if offsets.is_empty() => (metadata.clone(), Vec::new()),
+                None if offsets.is_empty() => continue,
+                _ => metadata::and_behind(assigned, offsets),
+            };
+            for (bucket, record) in left.into_iter().filter(|(_, record)| contains(&ranges, record.offset)) {
+                leftovers::note_changed(&mut changed, bucket, &record)?;
+                records.push(self.out(record));
             }
+            done.extend(ranges.into_iter().map(|range| (assigned.partition.clone(), range)));
+            let next = assigned.committed.as_ref().map_or(assigned.low_watermark, |(next, _)| *next);
+            positions.push(Position { partition: assigned.partition.clone(), next, metadata });
         }
         if records.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let loaded = self.ask_store(|store| store.load(&leftovers::wanted(&changed)))?;
         let snapshots = leftovers::snapshots(&self.settings.outputs, &self.renderer, &changed, loaded);
         records.extend(snapshots?);
         tracing::info!(lane = %self.status.name, records = records.len(), "publishing what an earlier run left in the outbox");
-        // The positions go along unchanged, so that a lane that lost its partitions is refused.
-        let positions: Vec<Position> = assigned
-            .iter()
-            .filter_map(|assigned| {
-                let (next, metadata) = assigned.committed.clone()?;
-                Some(Position { partition: assigned.partition.clone(), next, metadata })
-            })
-            .collect();
         let buckets: Vec<Bucket> = stranded.iter().map(|(bucket, _)| *bucket).collect();
         self.publish(&records, &positions, &buckets)?;
-        self.ask_store(|store| store.add_processed(&done))
+        self.ask_store(|store| store.add_processed(&done))?;
+        Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::publish::{TRIED_FOR, TRIES};
 use super::{Lane, LaneError, LaneSettings, Left};
 use crate::log::{Archive, Log, LogError, Stretch};
 use crate::repair::{Host, READ_FOR, Repair};
@@ -29,17 +30,26 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     fn repair(&mut self, lost: &[Located]) -> Result<(), Left> {
         let settings = self.settings.clone();
-        tracing::warn!(
+        // Nothing may be lacking, as on the first day of all.
+        tracing::info!(
             lane = %self.status.name,
             buckets = lost.len(),
-            "Redis is new, was started anew, or another one took over: looking for what it lacks"
+            "the store is new, was started anew, or another one took over: looking for what it lacks"
         );
         self.metrics.store_repairs.inc();
         let LaneSettings { outputs, buckets, versions, retention, whole_stretch, .. } = &settings;
         let repair = Repair::of(outputs, *buckets, versions, *retention, lost, Some(*whole_stretch));
-        let Some(Restored { events, accounts }) = repair.run(self)? else { return Ok(()) };
+        self.status.restores(0);
+        let restored = repair.run(self);
+        self.status.ends_restoring();
+        let Some(Restored { events, accounts }) = restored? else { return Ok(()) };
         if self.ask_store(|store| store.confirm(lost))? {
-            tracing::warn!(lane = %self.status.name, events, accounts, "Redis is whole; restored what it lacked");
+            let lane = &*self.status.name;
+            if events + accounts > 0 {
+                tracing::warn!(lane, events, accounts, "the store had lost something, which is restored");
+            } else {
+                tracing::info!(lane, "the store is whole");
+            }
         }
         Ok(())
     }
@@ -50,12 +60,21 @@ impl<L: Log, S: Store> Lane<L, S> {
         if buckets.is_empty() {
             return Ok(());
         }
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
             match self.store.is_unmoved(buckets) {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(LogError::Abortable("Redis is another than it was".into())),
-                Err(StoreError::Away(_)) if tries < super::publish::TRIES && !self.status.is_stopping() => {
+                Ok(is_unmoved) => {
+                    self.status.redis_is_up(&self.metrics);
+                    let moved = || LogError::Abortable("Redis is another than it was".into());
+                    return is_unmoved.then_some(()).ok_or_else(moved);
+                }
+                Err(StoreError::Away(why)) => {
+                    self.status.redis_is_down(&self.metrics, &why);
+                    tracing::warn!(lane = %self.status.name, why, "the store is away inside a transaction");
+                    // A server that does not even refuse takes its time for each answer.
+                    if tries == TRIES || began.elapsed() >= TRIED_FOR || self.status.is_stopping() {
+                        return Err(LogError::Abortable(why));
+                    }
                     tries += 1;
                     self.status.turned();
                     (self.settings.sleep)(Duration::from_millis(50_u64 << tries.min(5)));
@@ -99,9 +118,12 @@ impl<L: Log, S: Store> Host for Lane<L, S> {
         Left::Failed(LaneError::Unreadable(format!("what was published, {why}")))
     }
 
-    fn begins(&mut self, _records: u64) {}
+    fn begins(&mut self, records: u64) {
+        self.status.restores(records);
+    }
 
-    fn restored(&mut self, _stretch: &Stretch, restored: Restored) {
+    fn restored(&mut self, stretch: &Stretch, restored: Restored) {
+        self.status.has_restored(u64::try_from(stretch.until - stretch.from).unwrap_or_default());
         let Restored { events, accounts } = restored;
         self.metrics.store_restored.with_label_values(&["events"]).inc_by(events);
         self.metrics.store_restored.with_label_values(&["accounts"]).inc_by(accounts);

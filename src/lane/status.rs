@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
 
+/// Kafka that has not answered for so long is said to be away.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
+
 /// A lane's state, shared with the threads that watch it.
 #[derive(Debug)]
 pub struct LaneStatus {
@@ -20,10 +23,21 @@ pub struct LaneStatus {
     partitions: AtomicI64,
     redis: Dependency,
     kafka: Dependency,
+    /// Since when Kafka has been asked for something inside a transaction.
+    asked_kafka: Mutex<Option<Instant>>,
     /// Why the lane takes no input, if it takes none.
     no_input: Mutex<Option<String>>,
     /// Why the lane has not begun; empty once it has.
     connecting: Mutex<String>,
+    /// How far the lane is with restoring what the store lost, while it does.
+    restoring: Mutex<Option<Restoring>>,
+}
+
+/// How many records are looked at of those that may have to be.
+#[derive(Clone, Copy, Debug)]
+struct Restoring {
+    done: u64,
+    of: u64,
 }
 
 /// Whether a dependency answers, and if not, why.
@@ -68,8 +82,10 @@ impl LaneStatus {
             partitions: AtomicI64::new(-1),
             redis: Dependency::default(),
             kafka: Dependency::default(),
+            asked_kafka: Mutex::default(),
             no_input: Mutex::default(),
             connecting: Mutex::default(),
+            restoring: Mutex::default(),
         }
     }
 
@@ -133,8 +149,60 @@ impl LaneStatus {
         };
         trouble("redis", &self.redis)
             .or_else(|| trouble("kafka", &self.kafka))
+            .or_else(|| self.silence_of_kafka())
+            .or_else(|| self.restoring())
             .or_else(connecting)
             .or_else(|| self.no_input())
+    }
+
+    /// What the store lacks would be missing in every answer about an account, too.
+    fn restoring(&self) -> Option<String> {
+        let Restoring { done, of } = (*self.restoring.lock().ok()?)?;
+        Some(format!(
+            "redis: it lacks what was published; restoring it, {done} of up to {of} records are looked at"
+        ))
+    }
+
+    /// Restoring what the store lost begins, with so many records that may have to be looked at.
+    pub(crate) fn restores(&self, of: u64) {
+        if let Ok(mut restoring) = self.restoring.lock() {
+            *restoring = Some(Restoring { done: 0, of });
+        }
+    }
+
+    /// So many more are looked at.
+    pub(crate) fn has_restored(&self, more: u64) {
+        if let Ok(mut restoring) = self.restoring.lock()
+            && let Some(restoring) = &mut *restoring
+        {
+            restoring.done += more;
+        }
+    }
+
+    /// The store is whole, or the lane gives up.
+    pub(crate) fn ends_restoring(&self) {
+        if let Ok(mut restoring) = self.restoring.lock() {
+            *restoring = None;
+        }
+    }
+
+    /// librdkafka adds consumed offsets to a transaction without any limit of time where the group's coordinator is
+    /// down and no other is elected: the lane cannot say so itself meanwhile.
+    fn silence_of_kafka(&self) -> Option<String> {
+        let since = (*self.asked_kafka.lock().ok()?)?.elapsed();
+        (since >= SILENT_AFTER).then(|| format!("kafka: no answer for {} s", since.as_secs()))
+    }
+
+    pub(super) fn asks_kafka(&self) {
+        if let Ok(mut asked) = self.asked_kafka.lock() {
+            *asked = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn kafka_has_answered(&self) {
+        if let Ok(mut asked) = self.asked_kafka.lock() {
+            *asked = None;
+        }
     }
 
     /// Why the lane takes no input, although it could, if it takes none.

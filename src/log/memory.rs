@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Partitions, Polled, Position, Reach, Record,
-    Stretch,
+    Stretch, shorter_than_known,
 };
 use crate::types::{Coordinates, TopicName, TopicPartition};
 
@@ -33,33 +33,46 @@ struct State {
     /// Partitions whose offsets are part of an open transaction, with that transaction's id. Whoever
     /// asks for their committed offsets must wait (KIP-447).
     unstable: BTreeMap<TopicPartition, String>,
-    /// How many records open transactions have put into partitions, by their id. They stand there, for nobody to read yet.
-    undecided: BTreeMap<String, BTreeMap<TopicPartition, usize>>,
+    /// Where the records of open transactions stand, by their id.
+    undecided: BTreeMap<String, Vec<(TopicPartition, usize)>>,
     /// First offset that still exists, by partition.
     low_watermarks: BTreeMap<TopicPartition, i64>,
     /// When records were published (milliseconds since 1970), of those for which it is known.
     published: HashMap<Coordinates, i64>,
 }
 
-/// A place in a partition: a record, or the marker that ends a transaction.
+/// A place in a partition.
 #[derive(Clone, Debug)]
 enum Stored {
     Record(OutRecord),
-    Marker,
+    /// Of an open transaction: nobody reads it, nor what stands behind it.
+    Undecided(OutRecord),
+    /// The marker that ends a transaction, or what was aborted.
+    Nothing,
 }
 
 impl MemoryBroker {
     /// A broker with input topics of so many partitions each.
     pub fn new(inputs: &[(TopicName, i32)]) -> Self {
-        let mut state = State::default();
+        let broker = Self::default();
         for (topic, partitions) in inputs {
-            state.inputs.push(topic.clone());
-            for partition in 0..*partitions {
-                let partition = TopicPartition { topic: topic.clone(), partition };
-                state.partitions.insert(partition, Vec::new());
-            }
+            broker.create(topic, *partitions);
+            broker.lock().inputs.push(topic.clone());
         }
-        Self { state: Arc::new(Mutex::new(state)) }
+        broker
+    }
+
+    /// Makes a topic, which the group does not read unless it subscribes to it.
+    pub fn create(&self, topic: &TopicName, partitions: i32) {
+        let partition = |partition| TopicPartition { topic: topic.clone(), partition };
+        self.lock().partitions.extend((0..partitions).map(|number| (partition(number), Vec::new())));
+    }
+
+    /// The group reads these topics from here on, and no others.
+    pub fn subscribe(&self, topics: &[&TopicName]) {
+        let mut state = self.lock();
+        state.inputs = topics.iter().map(|topic| (*topic).clone()).collect();
+        state.rebalance();
     }
 
     // A panic elsewhere while the lock is held leaves the state whole: every change below is one step.
@@ -88,15 +101,20 @@ impl MemoryBroker {
         offset
     }
 
+    /// A transaction of an upstream took places in a partition that hold nothing to be read: those of its marker and
+    /// of what it aborted.
+    pub fn leave_out(&self, partition: &TopicPartition, places: usize) {
+        let mut state = self.lock();
+        let log = state.partitions.entry(partition.clone()).or_default();
+        log.extend(std::iter::repeat_n(Stored::Nothing, places));
+    }
+
     /// Every committed record of a topic, in order: what a `read_committed` reader sees.
     pub fn read(&self, topic: &TopicName) -> Vec<OutRecord> {
         let state = self.lock();
-        let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
-        let records = partitions.flat_map(|(_, log)| log).filter_map(|stored| match stored {
-            Stored::Record(record) => Some(record.clone()),
-            Stored::Marker => None,
-        });
-        records.collect()
+        let partitions = state.partitions.keys().filter(|partition| partition.topic == *topic);
+        let stored = partitions.flat_map(|partition| state.decided(partition));
+        stored.filter_map(Stored::record).cloned().collect()
     }
 
     /// An operator resets the group's offsets, to the end where a partition is shorter. It needs a group without members.
@@ -126,27 +144,25 @@ impl MemoryBroker {
     pub fn lag(&self) -> usize {
         let State { inputs, partitions, committed, .. } = &*self.lock();
         let read = partitions.iter().filter(|(partition, _)| inputs.contains(&partition.topic));
-        let unread = read.flat_map(|(partition, log)| {
-            let next = committed.get(partition).map_or(0, |(next, _)| *next);
-            log.iter().skip(usize::try_from(next).unwrap_or_default())
-        });
-        unread.filter(|stored| matches!(stored, Stored::Record(_))).count()
+        let unread = |(partition, log): (&TopicPartition, &Vec<Stored>)| {
+            records_from(log, committed.get(partition).map_or(0, |(next, _)| *next))
+        };
+        read.map(unread).sum()
     }
 
     /// The offset after the last of each partition of a topic.
     pub fn ends(&self, topic: &TopicName) -> BTreeMap<TopicPartition, i64> {
         let state = self.lock();
         let partitions = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
-        partitions
-            .map(|(partition, log)| (partition.clone(), i64::try_from(log.len()).unwrap_or(i64::MAX)))
-            .collect()
+        partitions.map(|(partition, log)| (partition.clone(), end(log))).collect()
     }
 
     /// A topic is deleted and made anew with as many partitions. The group's offsets of it go with it, as Kafka lets them go.
     pub fn recreate(&self, topic: &TopicName) {
         let mut state = self.lock();
-        let State { partitions, committed, low_watermarks, published, .. } = &mut *state;
+        let State { partitions, committed, undecided, low_watermarks, published, .. } = &mut *state;
         published.retain(|at, _| at.topic != *topic);
+        undecided.values_mut().for_each(|open| open.retain(|(partition, _)| partition.topic != *topic));
         partitions
             .iter_mut()
             .filter(|(partition, _)| partition.topic == *topic)
@@ -186,6 +202,8 @@ impl MemoryBroker {
             epoch,
             owned: BTreeMap::new(),
             transaction: None,
+            told: false,
+            has_left: false,
             caught_up: false,
         }
     }
@@ -221,12 +239,9 @@ impl Archive for MemoryBroker {
         if at.offset < state.low_watermarks.get(&partition).copied().unwrap_or_default() {
             return Ok(None);
         }
-        let log = state.partitions.get(&partition);
-        let stored = log.zip(usize::try_from(at.offset).ok()).and_then(|(log, offset)| log.get(offset));
-        Ok(match stored {
-            Some(Stored::Record(record)) => Some(state.record(record, at.clone())),
-            Some(Stored::Marker) | None => None,
-        })
+        let offset = usize::try_from(at.offset).ok();
+        let stored = offset.and_then(|offset| state.decided(&partition).get(offset));
+        Ok(stored.and_then(Stored::record).map(|record| state.record(record, at.clone())))
     }
 
     fn of_key(
@@ -236,14 +251,12 @@ impl Archive for MemoryBroker {
         found: &mut dyn FnMut(&[u8], Option<i64>),
     ) -> Result<bool, LogError> {
         let state = self.lock();
-        for (partition, log) in
-            state.partitions.iter().filter(|(partition, _)| partition.topic == *wanted.topic)
-        {
+        for partition in state.partitions.keys().filter(|partition| partition.topic == *wanted.topic) {
             if (partition.partition == 0) != (wanted.partitions == Partitions::Usual) {
                 continue;
             }
             let low = state.low_watermarks.get(partition).copied().unwrap_or_default();
-            for stored in log.iter().skip(usize::try_from(low).unwrap_or_default()) {
+            for stored in state.decided(partition).iter().skip(usize::try_from(low).unwrap_or_default()) {
                 if let Stored::Record(OutRecord { key: Some(key), payload: Some(payload), .. }) = stored
                     && key == wanted.key
                 {
@@ -262,14 +275,11 @@ impl Archive for MemoryBroker {
     fn reach(&self, topic: &TopicName, _deadline: Instant) -> Result<Vec<Reach>, LogError> {
         let state = self.lock();
         let of_topic = state.partitions.iter().filter(|(partition, _)| partition.topic == *topic);
-        let reach = |(of, log): (&TopicPartition, &Vec<Stored>)| {
-            let open: usize = state.undecided.values().filter_map(|open| open.get(of)).sum();
-            Reach {
-                partition: of.partition,
-                first: state.low_watermarks.get(of).copied().unwrap_or_default(),
-                decided: i64::try_from(log.len()).unwrap_or(i64::MAX),
-                end: i64::try_from(log.len() + open).unwrap_or(i64::MAX),
-            }
+        let reach = |(of, log): (&TopicPartition, &Vec<Stored>)| Reach {
+            partition: of.partition,
+            first: state.low_watermarks.get(of).copied().unwrap_or_default(),
+            decided: end(state.decided(of)),
+            end: end(log),
         };
         Ok(of_topic.map(reach).collect())
     }
@@ -281,23 +291,50 @@ impl Archive for MemoryBroker {
         take: &mut dyn FnMut(Record) -> bool,
     ) -> Result<bool, LogError> {
         let state = self.lock();
-        let Some(log) = state.partitions.get(&stretch.of) else { return Ok(true) };
+        let log = state.decided(&stretch.of);
         let low = state.low_watermarks.get(&stretch.of).copied().unwrap_or_default();
         for (offset, stored) in (0_i64..).zip(log) {
             if offset < stretch.from.max(low) || offset >= stretch.until {
                 continue;
             }
-            let Stored::Record(record) = stored else { continue };
+            let Some(record) = stored.record() else { continue };
             let (topic, partition) = (stretch.of.topic.clone(), stretch.of.partition);
             if !take(state.record(record, Coordinates { topic, partition, offset })) {
                 return Ok(true);
             }
         }
-        Ok(i64::try_from(log.len()).is_ok_and(|end| end >= stretch.until))
+        Ok(end(log) >= stretch.until)
     }
 }
 
+impl Stored {
+    /// What a `read_committed` reader is given.
+    fn record(&self) -> Option<&OutRecord> {
+        match self {
+            Stored::Record(record) => Some(record),
+            Stored::Undecided(_) | Stored::Nothing => None,
+        }
+    }
+}
+
+/// The offset after the last.
+fn end(log: &[Stored]) -> i64 {
+    i64::try_from(log.len()).unwrap_or(i64::MAX)
+}
+
+/// How many records stand at an offset or behind it.
+fn records_from(log: &[Stored], next: i64) -> usize {
+    log.iter().skip(usize::try_from(next).unwrap_or_default()).filter_map(Stored::record).count()
+}
+
 impl State {
+    /// A partition up to the first record of a transaction that is still open: as far as a `read_committed` reader sees.
+    fn decided(&self, partition: &TopicPartition) -> &[Stored] {
+        let log = self.partitions.get(partition).map(Vec::as_slice).unwrap_or_default();
+        let open = self.undecided.values().flatten().filter(|(of, _)| of == partition);
+        open.map(|(_, offset)| *offset).min().and_then(|first| log.get(..first)).unwrap_or(log)
+    }
+
     fn record(&self, stored: &OutRecord, at: Coordinates) -> Record {
         let OutRecord { key, payload, headers, .. } = stored.clone();
         Record { published_ms: self.published.get(&at).copied(), at, key, payload, headers }
@@ -327,12 +364,25 @@ impl State {
         epoch
     }
 
-    /// What a transaction put into partitions stays there, for nobody to read.
     fn abort(&mut self, transactional_id: &str) {
+        self.decide(transactional_id, |_| Stored::Nothing);
+    }
+
+    /// Ends a transaction, if it is open: each of its records becomes what it is to be, in its place, and a marker ends them.
+    fn decide(&mut self, transactional_id: &str, outcome: impl Fn(OutRecord) -> Stored) {
         self.unstable.retain(|_, id| id != transactional_id);
-        for (partition, records) in self.undecided.remove(transactional_id).unwrap_or_default() {
-            let log = self.partitions.entry(partition).or_default();
-            log.extend(std::iter::repeat_n(Stored::Marker, records + 1));
+        let mut written = BTreeSet::new();
+        for (partition, offset) in self.undecided.remove(transactional_id).unwrap_or_default() {
+            let stored = self.partitions.get_mut(&partition).and_then(|log| log.get_mut(offset));
+            if let Some(stored) = stored
+                && let Stored::Undecided(record) = std::mem::replace(stored, Stored::Nothing)
+            {
+                *stored = outcome(record);
+            }
+            written.insert(partition);
+        }
+        for partition in written {
+            self.partitions.entry(partition).or_default().push(Stored::Nothing);
         }
     }
 }
@@ -347,42 +397,71 @@ pub struct MemoryLog {
     generation: u64,
     epoch: u64,
     owned: BTreeMap<TopicPartition, i64>,
-    transaction: Option<Transaction>,
+    /// The positions that the open transaction holds.
+    transaction: Option<Vec<Position>>,
+    /// Whether the lane was told of an assignment, and not yet that it is over.
+    told: bool,
+    has_left: bool,
     caught_up: bool,
 }
 
-#[derive(Debug, Default)]
-struct Transaction {
-    records: Vec<OutRecord>,
-    positions: Vec<Position>,
-}
-
 impl MemoryLog {
+    /// What the group has given this member.
     fn assignment(&mut self) -> Result<Vec<Assigned>, LogError> {
+        self.is_member()?;
         let mut state = self.broker.lock();
         if let std::collections::btree_map::Entry::Vacant(e) = state.members.entry(self.member) {
             // The group had given this member up; it joins again.
             e.insert(Vec::new());
             state.rebalance();
         }
-        let mine = state.members.get(&self.member);
-        if mine.into_iter().flatten().any(|partition| state.unstable.contains_key(partition)) {
+        let given = state.members.get(&self.member).cloned().unwrap_or_default();
+        let generation = state.generation;
+        drop(state);
+        let assigned = self.take_up(given)?;
+        self.generation = generation;
+        Ok(assigned)
+    }
+
+    /// Begins to read partitions at their committed offsets.
+    fn take_up(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Assigned>, LogError> {
+        let state = self.broker.lock();
+        if partitions.iter().any(|partition| state.unstable.contains_key(partition)) {
             return Err(LogError::Retriable("offsets are part of an open transaction".into()));
         }
-        self.generation = state.generation;
-        self.owned.clear();
         let mut assigned = Vec::new();
-        for partition in state.members.get(&self.member).into_iter().flatten() {
-            let committed = state.committed.get(partition).cloned();
-            let low_watermark = state.low_watermarks.get(partition).copied().unwrap_or_default();
-            let start = committed.as_ref().map_or(low_watermark, |(offset, _)| (*offset).max(low_watermark));
-            self.owned.insert(partition.clone(), start);
-            let end =
-                state.partitions.get(partition).map_or(0, |log| i64::try_from(log.len()).unwrap_or(i64::MAX));
-            assigned.push(Assigned { partition: partition.clone(), committed, low_watermark, end });
+        for partition in partitions {
+            let committed = state.committed.get(&partition).cloned();
+            let last = state.partitions.get(&partition).map_or(0, |log| end(log));
+            if let Some((known, _)) = committed.as_ref().filter(|(known, _)| *known > last) {
+                return Err(LogError::Broken(shorter_than_known(&partition, *known, last)));
+            }
+            let low_watermark = state.low_watermarks.get(&partition).copied().unwrap_or_default();
+            let end = end(state.decided(&partition));
+            assigned.push(Assigned { partition, committed, low_watermark, end });
         }
+        self.owned = assigned.iter().map(|taken| (taken.partition.clone(), taken.start())).collect();
+        self.told = true;
         self.caught_up = false;
         Ok(assigned)
+    }
+
+    fn is_member(&self) -> Result<(), LogError> {
+        if self.has_left { Err(LogError::Broken("this lane has left the group".into())) } else { Ok(()) }
+    }
+
+    /// What is owned now, if the group was rebalanced. Nothing is, as long as an open transaction holds offsets of it.
+    fn settle(&mut self) -> Result<Option<Vec<Assigned>>, LogError> {
+        if !self.is_rebalanced() {
+            return Ok(None);
+        }
+        match self.assignment() {
+            Err(LogError::Retriable(_)) => {
+                self.owned.clear();
+                Ok(std::mem::take(&mut self.told).then(Vec::new))
+            }
+            assigned => assigned.map(Some),
+        }
     }
 
     fn is_rebalanced(&self) -> bool {
@@ -400,20 +479,20 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn poll(&mut self, max_events: usize, _max_wait: Duration) -> Result<Polled, LogError> {
-        if self.is_rebalanced() {
-            return Ok(Polled::Assigned(self.assignment()?));
+        if let Some(assigned) = self.settle()? {
+            return Ok(Polled::Assigned(assigned));
         }
         let state = self.broker.lock();
         let mut records = Vec::new();
         let mut caught_up = true;
         for (partition, next) in &mut self.owned {
-            let Some(log) = state.partitions.get(partition) else { continue };
+            let log = state.decided(partition);
             while let Some(stored) = usize::try_from(*next).ok().and_then(|next| log.get(next)) {
                 if records.len() == max_events {
                     caught_up = false;
                     break;
                 }
-                if let Stored::Record(record) = stored {
+                if let Some(record) = stored.record() {
                     let (topic, partition) = (partition.topic.clone(), partition.partition);
                     records.push(state.record(record, Coordinates { topic, partition, offset: *next }));
                 }
@@ -425,26 +504,28 @@ impl Log for MemoryLog {
     }
 
     fn keep_alive(&mut self, _wait: Duration) -> Result<Option<Vec<Assigned>>, LogError> {
-        if self.is_rebalanced() { self.assignment().map(Some) } else { Ok(None) }
+        self.settle()
     }
 
     fn begin(&mut self) -> Result<(), LogError> {
         self.check_epoch(&self.broker.lock())?;
-        self.transaction = Some(Transaction::default());
+        if self.transaction.is_some() {
+            return Err(LogError::Abortable("a transaction is open already".into()));
+        }
+        self.transaction = Some(Vec::new());
         Ok(())
     }
 
     fn send(&mut self, records: &[OutRecord]) -> Result<(), LogError> {
         let mut state = self.broker.lock();
         self.check_epoch(&state)?;
-        let transaction = self.transaction.as_mut();
-        let transaction = transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
-        transaction.records.extend_from_slice(records);
+        self.transaction.as_ref().ok_or_else(none_is_open)?;
         for record in records {
             let partition = TopicPartition { topic: record.topic.clone(), partition: 0 };
-            state.partitions.entry(partition.clone()).or_default();
-            let open = state.undecided.entry(self.transactional_id.clone()).or_default();
-            *open.entry(partition).or_default() += 1;
+            let log = state.partitions.entry(partition.clone()).or_default();
+            let offset = log.len();
+            log.push(Stored::Undecided(record.clone()));
+            state.undecided.entry(self.transactional_id.clone()).or_default().push((partition, offset));
         }
         Ok(())
     }
@@ -453,42 +534,34 @@ impl Log for MemoryLog {
         self.check_epoch(&self.broker.lock())
     }
 
+    /// Without positions nothing is asked of the group, so that nobody is refused.
     fn send_offsets(&mut self, positions: &[Position]) -> Result<(), LogError> {
         let mut state = self.broker.lock();
         self.check_epoch(&state)?;
-        if state.generation != self.generation {
+        let held = self.transaction.as_mut().ok_or_else(none_is_open)?;
+        if !positions.is_empty() && state.generation != self.generation {
             return Err(LogError::Abortable("the group has another generation".into()));
         }
         for position in positions {
             state.unstable.insert(position.partition.clone(), self.transactional_id.clone());
         }
-        drop(state);
-        let transaction = self.transaction.as_mut();
-        let transaction = transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
-        transaction.positions.extend_from_slice(positions);
+        held.extend_from_slice(positions);
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
         let mut state = self.broker.lock();
         self.check_epoch(&state)?;
-        let transaction = self.transaction.take();
-        let Transaction { records, positions } =
-            transaction.ok_or_else(|| LogError::Broken("no transaction is open".into()))?;
-        let mut topics: Vec<TopicName> = records.iter().map(|record| record.topic.clone()).collect();
-        topics.dedup();
-        for record in records {
-            let partition = TopicPartition { topic: record.topic.clone(), partition: 0 };
-            state.partitions.entry(partition).or_default().push(Stored::Record(record));
+        let positions = self.transaction.take().ok_or_else(none_is_open)?;
+        let written = state.undecided.get(&self.transactional_id).into_iter().flatten();
+        if written.into_iter().any(|(partition, _)| self.owned.contains_key(partition)) {
+            // What it published to a topic that it reads is still to be read.
+            self.caught_up = false;
         }
-        for topic in topics {
-            state.partitions.entry(TopicPartition { topic, partition: 0 }).or_default().push(Stored::Marker);
-        }
+        state.decide(&self.transactional_id, Stored::Record);
         for Position { partition, next, metadata } in positions {
             state.committed.insert(partition, (next, metadata));
         }
-        state.undecided.remove(&self.transactional_id);
-        state.unstable.retain(|_, id| *id != self.transactional_id);
         Ok(())
     }
 
@@ -508,8 +581,10 @@ impl Log for MemoryLog {
         Ok(())
     }
 
+    /// It does not ask the group: a rebalance is told by the next poll, and before that this lane is refused as ever.
     fn rewind(&mut self) -> Result<Vec<Assigned>, LogError> {
-        self.assignment()
+        self.is_member()?;
+        self.take_up(self.owned.keys().cloned().collect())
     }
 
     fn caught_up(&self) -> bool {
@@ -518,12 +593,13 @@ impl Log for MemoryLog {
 
     fn lags(&self) -> Vec<(TopicPartition, i64)> {
         let state = self.broker.lock();
-        let lag = |(partition, next): (&TopicPartition, &i64)| {
-            let end =
-                state.partitions.get(partition).map_or(0, |log| i64::try_from(log.len()).unwrap_or(i64::MAX));
-            (partition.clone(), end - next)
+        let lag = |partition: &TopicPartition| {
+            let next = state.committed.get(partition).map_or(0, |(next, _)| *next);
+            let low_watermark = state.low_watermarks.get(partition).copied().unwrap_or_default();
+            let records = records_from(state.decided(partition), next.max(low_watermark));
+            (partition.clone(), i64::try_from(records).unwrap_or(i64::MAX))
         };
-        self.owned.iter().map(lag).collect()
+        self.owned.keys().map(lag).collect()
     }
 
     fn is_connected(&self) -> bool {
@@ -531,6 +607,12 @@ impl Log for MemoryLog {
     }
 
     fn leave(&mut self) {
+        self.has_left = true;
+        self.owned.clear();
         self.broker.remove_member(self.member);
     }
+}
+
+fn none_is_open() -> LogError {
+    LogError::Abortable("no transaction is open".into())
 }

@@ -96,8 +96,11 @@ pub(crate) struct Repair<'a> {
 /// How many records in a row must be whole for a worker to take all before them to be, too.
 pub const WHOLE_STRETCH: i64 = 20_000;
 
-/// Records that are read and restored in one go.
-const WINDOW: i64 = 5_000;
+/// Records that are read and restored in one go: enough that each bucket gets some, and not too many to hold.
+const WINDOW: i64 = 20_000;
+
+/// Records that are looked at in one go on the way back.
+const BACK: i64 = 5_000;
 
 /// How long one reading of the archive may take, before the host is heard again.
 pub(crate) const READ_FOR: Duration = Duration::from_secs(5);
@@ -209,7 +212,7 @@ impl<'a> Repair<'a> {
         let (mut until, mut whole) = (reach.end, 0);
         while until > reach.first && whole < whole_stretch {
             let of = TopicPartition { topic: topic.clone(), partition: reach.partition };
-            let start = (until - WINDOW.min(whole_stretch)).max(reach.first);
+            let start = (until - BACK.min(whole_stretch)).max(reach.first);
             let mut published: HashMap<MemberId, u64> = HashMap::new();
             for record in self.read(host, &Stretch { of, from: start, until })? {
                 let Some((member, version)) = self.version(host, kind, &record)? else { continue };

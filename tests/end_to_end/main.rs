@@ -691,8 +691,8 @@ fn while_redis_is_away_events_wait_and_readyz_says_why() {
     worker.wait_until_ready();
     redis.stop();
     shop.produce_keyed(&[("k".to_owned(), order("o1", &shop.member("dora"), "30.00"))]);
-    worker.wait_for_status("/readyz", 503);
-    assert!(worker.get("/readyz").1.to_lowercase().contains("redis"), "{}", worker.get("/readyz").1);
+    // Who asks may hear it from the HTTP server's own connection before a lane has met it.
+    worker.wait_for_answer("/readyz", 503, "redis");
     assert_eq!(worker.get("/livez").0, 200, "waiting is not being dead");
     redis.restart();
     worker.wait_until_ready();

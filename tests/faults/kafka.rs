@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::PATIENCE;
@@ -42,21 +43,26 @@ struct Broker {
 }
 
 impl Kafka {
-    /// Starts so many brokers. Of three, two must have what is acknowledged.
-    pub fn start(folder: &Path, number: usize) -> Self {
+    /// Starts so many brokers, of which the first ones are controllers too. Of three, two must have what is acknowledged.
+    pub fn start(folder: &Path, number: usize, controllers: usize) -> Self {
         let folder = folder.join("kafka");
         std::fs::create_dir_all(&folder).unwrap();
         let ports: Vec<(u16, u16)> = (0..number).map(|_| (free_port(), free_port())).collect();
-        let voters: Vec<String> =
-            ports.iter().zip(1..).map(|((_, port), id)| format!("{id}@127.0.0.1:{port}")).collect();
+        let voters = ports.iter().zip(1..).take(controllers);
+        let voters: Vec<String> = voters.map(|((_, port), id)| format!("{id}@127.0.0.1:{port}")).collect();
         let in_sync = if number > 2 { 2 } else { 1 };
         let brokers = ports.iter().zip(1..).map(|((port, controller), id)| {
             let properties = folder.join(format!("{id}.properties"));
             let data = folder.join(id.to_string());
+            let (roles, controller) = if id <= controllers {
+                ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}"))
+            } else {
+                ("broker", String::new())
+            };
             let settings = format!(
                 "node.id={id}
-process.roles=broker,controller
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+process.roles={roles}
+listeners=PLAINTEXT://127.0.0.1:{port}{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
@@ -128,17 +134,23 @@ auto.create.topics.enable=false
         self.wait_until_up();
     }
 
-    /// Waits until every partition has all of its replicas in sync.
-    pub fn wait_until_in_sync(&self, topic: &str) {
+    /// Waits until every partition of every topic, Kafka's own among them, has all of its replicas in sync.
+    pub fn wait_until_in_sync(&self) {
         let number = self.brokers.len();
         let reader: BaseConsumer = self.config().create().unwrap();
         let deadline = Instant::now() + PATIENCE;
-        let in_sync = || {
-            let metadata = reader.fetch_metadata(Some(topic), PATIENCE).unwrap();
-            metadata.topics()[0].partitions().iter().all(|partition| partition.isr().len() == number)
-        };
-        while !in_sync() {
-            assert!(Instant::now() < deadline, "{topic}: its replicas are not in sync\n{}", self.said());
+        loop {
+            let metadata = reader.fetch_metadata(None, PATIENCE).unwrap();
+            let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            let lagging = partitions.filter(|partition| partition.isr().len() < number).count();
+            if lagging == 0 {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{lagging} partitions have replicas out of sync\n{}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }

@@ -45,6 +45,11 @@ impl LiveReader {
         Self { reader, shared, thread: Some(thread) }
     }
 
+    /// How many records it has seen.
+    pub fn seen_so_far(&self) -> usize {
+        self.shared.seen.lock().unwrap().len()
+    }
+
     /// All that it has seen, once it has come to these ends.
     pub fn seen(&self, ends: &BTreeMap<(String, i32), i64>) -> BTreeMap<At, Record> {
         let deadline = Instant::now() + PATIENCE;

@@ -97,18 +97,20 @@ fn order(number: u64, member: &str, amount: &str) -> String {
 /// A load that goes on until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<(Upstream, u64)>>,
+    deliveries: Arc<Deliveries>,
+    thread: Option<JoinHandle<Upstream>>,
 }
 
 impl Load {
     pub fn start(mut config: ClientConfig, topic: String, mut upstream: Upstream) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let deliveries = Arc::new(Deliveries::default());
+        let counted = Counted(deliveries.clone());
         // It tries as long as the brokers are away, and writes nothing twice.
         config.set("enable.idempotence", "true").set("message.timeout.ms", "0").set("linger.ms", "5");
         let thread = std::thread::spawn(move || {
-            let producer: BaseProducer<Deliveries> =
-                config.create_with_context(Deliveries::default()).unwrap();
+            let producer: BaseProducer<Counted> = config.create_with_context(counted).unwrap();
             while !stopped.load(Ordering::Acquire) {
                 let (key, payload) = upstream.record();
                 let mut record = BaseRecord::to(&topic).key(&key).payload(&payload);
@@ -120,17 +122,22 @@ impl Load {
                 std::thread::sleep(PAUSE);
             }
             producer.flush(PATIENCE).unwrap();
-            let deliveries = producer.context();
-            assert_eq!(deliveries.failed.load(Ordering::Acquire), 0, "records that Kafka did not take");
-            (upstream, deliveries.accepted.load(Ordering::Acquire))
+            upstream
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, deliveries, thread: Some(thread) }
+    }
+
+    /// How many records Kafka has taken so far.
+    pub fn accepted(&self) -> u64 {
+        self.deliveries.accepted.load(Ordering::Acquire)
     }
 
     /// Upstream, and how many records Kafka has taken.
     pub fn stop(mut self) -> (Upstream, u64) {
         self.stop.store(true, Ordering::Release);
-        self.thread.take().unwrap().join().unwrap()
+        let upstream = self.thread.take().unwrap().join().unwrap();
+        assert_eq!(self.deliveries.failed.load(Ordering::Acquire), 0, "records that Kafka did not take");
+        (upstream, self.accepted())
     }
 }
 
@@ -146,13 +153,15 @@ struct Deliveries {
     failed: AtomicU64,
 }
 
-impl ClientContext for Deliveries {}
+struct Counted(Arc<Deliveries>);
 
-impl ProducerContext for Deliveries {
+impl ClientContext for Counted {}
+
+impl ProducerContext for Counted {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let counter = if result.is_ok() { &self.accepted } else { &self.failed };
+        let counter = if result.is_ok() { &self.0.accepted } else { &self.0.failed };
         counter.fetch_add(1, Ordering::AcqRel);
     }
 }

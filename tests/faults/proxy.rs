@@ -5,6 +5,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
 
 /// It ends with the value.
 pub struct Proxy {
@@ -20,6 +23,9 @@ struct Shared {
     next: AtomicU64,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+    /// What is not passed on: whatever has all of these words in it.
+    held_back: Mutex<&'static [&'static str]>,
+    holds: AtomicBool,
 }
 
 impl Proxy {
@@ -52,6 +58,22 @@ impl Proxy {
     /// What is open now stays open and is never answered again. New connections work.
     pub fn forget_connections(&self) {
         self.shared.swallowed_before.store(self.shared.next.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// Waits until something has all of these words in it, and holds it back.
+    pub fn hold_back(&self, words: &'static [&'static str]) {
+        self.shared.holds.store(false, Ordering::Release);
+        *self.shared.held_back.lock().unwrap() = words;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.shared.holds.load(Ordering::Acquire) {
+            assert!(Instant::now() < deadline, "nothing with {words:?} in it came by");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Passes on what is held back.
+    pub fn pass_on(&self) {
+        *self.shared.held_back.lock().unwrap() = &[];
     }
 
     fn close_all(&self) {
@@ -91,6 +113,7 @@ impl Shared {
     fn copy(&self, number: u64, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
+            self.wait_while_held_back(&buffer[..length]);
             let is_forgotten = number < self.swallowed_before.load(Ordering::Acquire);
             if !is_forgotten && to.write_all(&buffer[..length]).is_err() {
                 break;
@@ -100,6 +123,18 @@ impl Shared {
         if number >= self.swallowed_before.load(Ordering::Acquire) {
             to.shutdown(Shutdown::Both).ok();
             from.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    fn wait_while_held_back(&self, bytes: &[u8]) {
+        let has = |word: &&str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        let is_held_back = || {
+            let words = *self.held_back.lock().unwrap();
+            !words.is_empty() && words.iter().all(has)
+        };
+        while is_held_back() && !self.ended.load(Ordering::Acquire) {
+            self.holds.store(true, Ordering::Release);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::oracle::{Found, Gaps, PROGRAMME, same};
 use super::proxy::Proxy;
 use super::redis_server::{RedisCluster, RedisServer};
 use super::rng::Rng;
+use super::sentinel::Replicated;
 use super::worker::{Exit, Worker};
 
 const GROUP: &str = "accrual";
@@ -23,7 +24,7 @@ const INPUT: &str = "shop";
 const OUTPUTS: [&str; 5] = ["awards", "tier-changes", "accounts", "dead-letters", "internal"];
 
 /// How Redis is kept in production: every write in the append-only file, and on the disk within a second.
-const REDIS: [&str; 6] =
+pub const REDIS: [&str; 6] =
     ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"];
 
 /// Where the accounts are.
@@ -34,6 +35,7 @@ pub enum Store {
         proxy: Proxy,
     },
     Cluster(RedisCluster),
+    Replicated(Replicated),
 }
 
 impl Store {
@@ -51,6 +53,7 @@ impl Store {
         match self {
             Self::Single { proxy, .. } => format!("redis://127.0.0.1:{}", proxy.port()),
             Self::Cluster(cluster) => cluster.url(),
+            Self::Replicated(replicated) => replicated.url(),
         }
     }
 
@@ -58,28 +61,31 @@ impl Store {
         match self {
             Self::Single { server, .. } => std::slice::from_ref(server),
             Self::Cluster(cluster) => &cluster.nodes,
+            Self::Replicated(replicated) => std::slice::from_ref(replicated.primary()),
         }
     }
 
     /// All accounts that there are.
     fn accounts(&self) -> BTreeMap<String, Value> {
-        let mut accounts = BTreeMap::new();
-        for server in self.servers() {
-            let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-            let keys: Vec<String> =
-                redis::cmd("KEYS").arg("accrual:{*}:account:*").query(&mut redis).unwrap();
-            for keys in keys.chunks(500) {
-                let mut pipeline = redis::pipe();
-                keys.iter().for_each(|key| _ = pipeline.get(key));
-                let found: Vec<String> = pipeline.query(&mut redis).unwrap();
-                accounts.extend(keys.iter().zip(found).map(|(key, json)| {
-                    let member = key.rsplit(':').next().unwrap().to_owned();
-                    (member, serde_json::from_str(&json).unwrap())
-                }));
-            }
-        }
-        accounts
+        self.servers().iter().flat_map(accounts_of).collect()
     }
+}
+
+/// The accounts that a server has.
+fn accounts_of(server: &RedisServer) -> BTreeMap<String, Value> {
+    let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("accrual:{*}:account:*").query(&mut redis).unwrap();
+    let mut accounts = BTreeMap::new();
+    for keys in keys.chunks(500) {
+        let mut pipeline = redis::pipe();
+        keys.iter().for_each(|key| _ = pipeline.get(key));
+        let found: Vec<String> = pipeline.query(&mut redis).unwrap();
+        accounts.extend(keys.iter().zip(found).map(|(key, json)| {
+            let member = key.rsplit(':').next().unwrap().to_owned();
+            (member, serde_json::from_str(&json).unwrap())
+        }));
+    }
+    accounts
 }
 
 pub struct World {
@@ -88,27 +94,37 @@ pub struct World {
     load: Option<Load>,
     reader: LiveReader,
     store: Store,
+    /// One that may take the place of the one server.
+    replica: Option<RedisServer>,
     pub kafka: Kafka,
-    folder: PathBuf,
+    folder: Folder,
     pub rng: Rng,
     upstream: Option<Upstream>,
     /// How many records Kafka has taken from upstream.
     accepted: u64,
+    /// Whether a worker whose /livez says no is started anew, as whoever runs it in earnest does. Without, it is a failure.
+    pub restarts_the_hung: bool,
 }
 
 impl World {
     pub fn start(brokers: usize, store: Store, seed: u64) -> Self {
+        Self::start_with_controllers(brokers, brokers, store, seed)
+    }
+
+    /// The first of the brokers are the controllers.
+    pub fn start_with_controllers(brokers: usize, controllers: usize, store: Store, seed: u64) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("accrual-faults-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let kafka = Kafka::start(&folder, brokers);
+        let name = format!("accrual-faults-{}-{number}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let kafka = Kafka::start(&folder.0, brokers, controllers);
         kafka.create_topic(INPUT, 4);
-        std::fs::write(folder.join("programme.yaml"), PROGRAMME).unwrap();
+        std::fs::write(folder.0.join("programme.yaml"), PROGRAMME).unwrap();
         let workers: Vec<_> = (0..2)
             .map(|worker| {
-                write_settings(&folder, worker, &kafka.bootstrap(), &store.url());
-                Some(start_worker(&folder, worker))
+                write_settings(&folder.0, worker, &kafka.bootstrap(), &store.url());
+                Some(start_worker(&folder.0, worker))
             })
             .collect();
         workers.iter().flatten().for_each(Worker::wait_until_ready);
@@ -119,11 +135,13 @@ impl World {
             load: None,
             reader,
             store,
+            replica: None,
             kafka,
             folder,
             rng: Rng::new(seed),
             upstream: Some(Upstream::new(seed)),
             accepted: 0,
+            restarts_the_hung: false,
         };
         world.load_again();
         world
@@ -145,27 +163,77 @@ impl World {
     }
 
     pub fn start_worker(&mut self, worker: usize) {
-        self.workers[worker] = Some(start_worker(&self.folder, worker));
+        self.workers[worker] = Some(start_worker(&self.folder.0, worker));
+    }
+
+    /// Starts those that were killed.
+    pub fn start_missing_workers(&mut self) {
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].is_none() {
+                self.start_worker(worker);
+            }
+        }
     }
 
     /// The one server, and the proxy that leads to it.
     pub fn redis(&mut self) -> (&mut RedisServer, &Proxy) {
         match &mut self.store {
             Store::Single { server, proxy } => (server, proxy),
-            Store::Cluster(_) => panic!("this fault is for one server"),
+            Store::Cluster(_) | Store::Replicated(_) => panic!("this fault is for one server"),
         }
     }
 
     pub fn cluster(&self) -> &RedisCluster {
         match &self.store {
-            Store::Single { .. } => panic!("this fault is for a cluster"),
+            Store::Single { .. } | Store::Replicated(_) => panic!("this fault is for a cluster"),
             Store::Cluster(cluster) => cluster,
         }
     }
 
-    /// Another server that does not serve yet.
-    pub fn another_redis() -> RedisServer {
-        RedisServer::start_with(&REDIS)
+    pub fn replicated(&mut self) -> &mut Replicated {
+        match &mut self.store {
+            Store::Single { .. } | Store::Cluster(_) => panic!("this fault is for servers behind Sentinels"),
+            Store::Replicated(replicated) => replicated,
+        }
+    }
+
+    pub fn cluster_mut(&mut self) -> &mut RedisCluster {
+        match &mut self.store {
+            Store::Single { .. } | Store::Replicated(_) => panic!("this fault is for a cluster"),
+            Store::Cluster(cluster) => cluster,
+        }
+    }
+
+    /// A replica that has all that the one server has hears no more of it from now on.
+    pub fn cut_off_a_replica(&mut self) {
+        let replica = RedisServer::start_with(&REDIS);
+        let between = Proxy::start(self.redis().0.port());
+        replica.command(&["REPLICAOF", "127.0.0.1", &between.port().to_string()]);
+        let deadline = Instant::now() + PATIENCE;
+        while !replication(&replica).contains("master_link_status:up") {
+            assert!(Instant::now() < deadline, "the replica gets no data:\n{}", replication(&replica));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.replica = Some(replica);
+    }
+
+    /// How many accounts the replica has in an earlier version than the one server had a moment ago, or not at all.
+    pub fn accounts_that_the_replica_lacks(&self) -> usize {
+        let (held, replica) = (self.store.accounts(), accounts_of(self.replica.as_ref().unwrap()));
+        let version = |account: &Value| account["v"].as_u64().unwrap();
+        let lacks =
+            |member: &String, account| replica.get(member).is_none_or(|has| version(has) < version(account));
+        held.iter().filter(|(member, account)| lacks(member, account)).count()
+    }
+
+    /// As Sentinel does it: the server is killed, the replica is made the primary, and the address leads to it.
+    pub fn fail_over_to_the_replica(&mut self) {
+        let replica = self.replica.take().unwrap();
+        let (server, proxy) = self.redis();
+        server.kill();
+        replica.command(&["REPLICAOF", "NO", "ONE"]);
+        proxy.lead_to(replica.port());
+        *server = replica;
     }
 
     /// Each worker says that it cannot work, and names the dependency, until it comes back.
@@ -174,26 +242,61 @@ impl World {
     }
 
     pub fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + self.patience();
+        while self.restarts_the_hung && Instant::now() < deadline {
+            self.restart_the_hung();
+            if self.workers.iter().flatten().all(|worker| worker.get("/readyz").0 == 200) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
         self.wait_for_readiness(200, "ready");
     }
 
-    fn wait_for_readiness(&mut self, wanted: u16, said: &str) {
-        let deadline = Instant::now() + PATIENCE;
+    fn restart_the_hung(&mut self) {
+        if !self.restarts_the_hung {
+            return;
+        }
         for worker in 0..self.workers.len() {
+            let (status, why) = self.worker(worker).get("/livez");
+            if status == 503 {
+                println!("worker {worker} is started anew: {why}");
+                self.kill_worker(worker);
+                self.start_worker(worker);
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        // A worker says after a minute that it hangs.
+        if self.restarts_the_hung { 3 * PATIENCE } else { PATIENCE }
+    }
+
+    /// All workers are asked all the time: what one says may not last until another has said it.
+    fn wait_for_readiness(&mut self, wanted: u16, said: &str) {
+        self.assert_no_worker_has_ended();
+        let deadline = Instant::now() + self.patience();
+        let wait = |number: usize, worker: &Worker| {
             loop {
-                self.assert_no_worker_has_ended();
-                let Some(running) = &self.workers[worker] else { break };
-                let (status, body) = running.get("/readyz");
+                let (status, body) = worker.get("/readyz");
                 if status == wanted && body.to_lowercase().contains(said) {
                     break;
                 }
                 assert!(
                     Instant::now() < deadline,
-                    "worker {worker}: /readyz says {status} {body}, not {wanted} and `{said}`"
+                    "worker {number}: /readyz says {status} {body}, not {wanted} and `{said}`"
                 );
                 std::thread::sleep(Duration::from_millis(50));
             }
-        }
+        };
+        std::thread::scope(|scope| {
+            for (number, worker) in self.workers.iter().enumerate() {
+                if let Some(worker) = worker {
+                    scope.spawn(move || wait(number, worker));
+                }
+            }
+        });
+        self.assert_no_worker_has_ended();
     }
 
     fn assert_no_worker_has_ended(&mut self) {
@@ -242,6 +345,11 @@ impl World {
         self.load = Some(Load::start(self.kafka.config(), INPUT.to_owned(), upstream));
     }
 
+    /// How many records Kafka has taken from upstream under the present load, and how many it has let the reader see.
+    pub fn acknowledged(&self) -> (u64, usize) {
+        (self.load.as_ref().unwrap().accepted(), self.reader.seen_so_far())
+    }
+
     fn settle_down(&mut self, gaps: Gaps) -> String {
         let (upstream, accepted) = self.load.take().unwrap().stop();
         self.upstream = Some(upstream);
@@ -283,9 +391,10 @@ impl World {
         for (topic, partition, offset) in records.keys() {
             wanted.insert((topic.clone(), *partition), offset + 1);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience();
         loop {
             self.assert_no_worker_has_ended();
+            self.restart_the_hung();
             let committed = self.kafka.committed(GROUP, &wanted);
             if wanted.iter().all(|(partition, offset)| committed.get(partition) >= Some(offset)) {
                 return;
@@ -305,11 +414,20 @@ impl Drop for World {
                 }
             }
         }
-        // The brokers end after this and take their own folder with them; what stays behind is empty.
-        for worker in 0..self.workers.len() {
-            std::fs::remove_file(settings_of(&self.folder, worker)).ok();
-        }
     }
+}
+
+/// It goes with the value.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn replication(server: &RedisServer) -> String {
+    server.query(&["INFO", "replication"])
 }
 
 fn tail(log: &str) -> String {
@@ -345,5 +463,7 @@ create_topics: true
 fn start_worker(folder: &Path, worker: usize) -> Worker {
     let mut command = Command::new(env!("CARGO_BIN_EXE_accrual"));
     command.arg("run").arg("--config").arg(settings_of(folder, worker));
+    // The worker takes what begins so for a setting of its own.
+    command.env_remove("ACCRUAL_FAULTS_MINUTES");
     Worker::start(command)
 }

@@ -167,7 +167,7 @@ impl Scope {
             Fault::Skip(partition) => {
                 state.left.skips -= 1;
                 let committed = &mut state.broker.committed[usize::from(partition)];
-                *committed = Committed { next: committed.next + 1, from: None };
+                *committed = Committed { next: committed.next + 1, from: None, behind: 0 };
             }
             Fault::ReceiptsExpire => {
                 state.left.expiries -= 1;

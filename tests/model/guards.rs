@@ -25,6 +25,8 @@ pub enum Guard {
     Ranges,
     /// The committed offset's metadata tells which range ends there.
     Metadata,
+    /// They tell as well what was published from behind it.
+    MetadataBehind,
     /// The commit script refuses where the store is not the one that the lane knows as whole.
     IdentityAtCommit,
     /// Before a transaction is committed, the store is asked whether it is still the same.

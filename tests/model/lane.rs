@@ -3,7 +3,7 @@
 use crate::guards::Guard;
 use crate::scope::{Scope, Sight, Step};
 use crate::state::{
-    Account, At, Batch, Entry, Event, LANES, LENGTH, PARTITIONS, Position, Stage, State, Store,
+    Account, At, Batch, Committed, Entry, Event, LANES, LENGTH, PARTITIONS, Position, Stage, State, Store,
 };
 
 /// A bit for an offset, a lane or an event.
@@ -161,7 +161,7 @@ impl Scope {
         for (partition, owned) in is.owned.iter_mut().enumerate() {
             let Some(owned) = owned else { continue };
             if self.has(Guard::Metadata) {
-                store.processed[partition] |= bits(owned.from, owned.next);
+                store.processed[partition] |= bits(owned.from, owned.next) | owned.behind;
                 state.unclean &= !bit(u8::try_from(partition).expect("a small scope"));
             }
             owned.processed = store.processed[partition];
@@ -308,7 +308,8 @@ fn learn_positions(state: &mut State, lane: usize) {
         let committed = broker.committed[partition];
         let from = committed.from.unwrap_or(committed.next);
         let mine = usize::from(broker.owner[partition]) == lane;
-        is.owned[partition] = mine.then_some(Position { next: committed.next, from, processed: 0 });
+        let Committed { next, behind, .. } = committed;
+        is.owned[partition] = mine.then_some(Position { next, from, behind, processed: 0 });
     }
     is.current = true;
     is.unsaved = false;

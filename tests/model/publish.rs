@@ -37,10 +37,11 @@ impl Scope {
         }
         let partition = usize::from(batch.at.partition);
         let committed = if batch.stranded {
-            state.broker.committed[partition]
+            let behind = if self.has(Guard::MetadataBehind) { bit(batch.at.offset) } else { 0 };
+            Committed { behind, ..state.broker.committed[partition] }
         } else {
             let from = state.lanes[lane].owned[partition].map_or(batch.at.offset, |owned| owned.from);
-            Committed { next: batch.at.offset + 1, from: Some(from) }
+            Committed { next: batch.at.offset + 1, from: Some(from), behind: 0 }
         };
         if self.has(Guard::OffsetsInTransaction)
             && let Some(open) = &mut state.broker.open[lane]
@@ -75,7 +76,7 @@ impl Scope {
         }
         let partition = usize::from(batch.at.partition);
         let from = state.lanes[lane].owned[partition].map(|owned| owned.from);
-        state.broker.committed[partition] = Committed { next: batch.at.offset + 1, from };
+        state.broker.committed[partition] = Committed { next: batch.at.offset + 1, from, behind: 0 };
         state.unclean |= bit(batch.at.partition);
         self.advance(state, lane, batch);
     }

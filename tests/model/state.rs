@@ -71,6 +71,8 @@ pub struct Committed {
     pub next: u8,
     /// Metadata: where the range without a gap begins that ends at `next`.
     pub from: Option<u8>,
+    /// Metadata: offsets (a bit each) before `next` that were published from the outbox.
+    pub behind: u8,
 }
 
 /// A transaction that the broker holds open for a lane's transactional id.
@@ -104,6 +106,8 @@ pub struct Position {
     pub next: u8,
     /// Where the range without a gap begins that ends there.
     pub from: u8,
+    /// Offsets (a bit each) that the metadata told as published from the outbox when the partition was assigned.
+    pub behind: u8,
     /// Offsets that the store knew as processed when the partition was assigned.
     pub processed: u8,
 }

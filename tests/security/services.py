@@ -287,18 +287,25 @@ auto.create.topics.enable=false
 class Redis:
     """Speaks TLS only; the user `default` is off."""
 
-    def __init__(self, folder, password, name="redis", is_cluster=False):
+    MODES = {
+        "server": "--appendonly yes --maxmemory-policy noeviction",
+        # One node that has all slots.
+        "cluster": "--cluster-enabled yes --tls-cluster yes",
+        "sentinel": "--sentinel --tls-replication yes",
+    }
+
+    def __init__(self, folder, password, name="redis", mode="server"):
         self.folder, self.password, self.port = folder, password, free_port()
         acl = folder.write(f"{name}-users.acl", f"user default off\nuser admin on >{password} ~* &* +@all\n")
         folder.at(name).mkdir()
         tls = f"--tls-port {self.port} --port 0 --tls-auth-clients no --tls-ca-cert-file {folder.at('known-ca.pem')}"
         keys = f"--tls-cert-file {folder.at('known.crt')} --tls-key-file {folder.at('known.key')}"
-        rest = f"--bind 127.0.0.1 --dir {folder.at(name)} --aclfile {acl} --appendonly yes --maxmemory-policy noeviction"
-        # One node that has all slots.
-        cluster = "--cluster-enabled yes --tls-cluster yes" if is_cluster else ""
-        folder.start(name, ["redis-server", *f"{tls} {keys} {rest} {cluster}".split(), "--save", ""])
+        rest = f"--bind 127.0.0.1 --dir {folder.at(name)} --aclfile {acl} {self.MODES[mode]}"
+        # A Sentinel writes down there what it knows.
+        own = [str(folder.write(f"{name}.conf", ""))] if mode == "sentinel" else []
+        folder.start(name, ["redis-server", *own, *f"{tls} {keys} {rest}".split(), "--save", ""])
         eventually("Redis", self.answers, lambda: folder.tail(name))
-        if is_cluster:
+        if mode == "cluster":
             self.admin("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
             eventually("the cluster", lambda: "cluster_state:ok" in self.admin("CLUSTER", "INFO"), lambda: folder.tail(name))
 

@@ -4,6 +4,7 @@
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use accrual::lane::metadata;
 use accrual::log::memory::{MemoryBroker, MemoryLog};
 use accrual::log::{
     Archive, Assigned, KeyQuery, Log, LogError, OutRecord, Polled, Position, Reach, Record, Stretch,
@@ -296,6 +297,16 @@ pub struct FaultyLog {
     pub batch: Vec<(TopicPartition, i64)>,
 }
 
+/// The offsets behind a position of which it says that they are published now: no poll brought them, the outbox held them.
+fn published_behind(position: &Position) -> impl Iterator<Item = (TopicPartition, i64)> {
+    let Position { partition, next, metadata } = position.clone();
+    let committed = Some((next, metadata));
+    let assigned = Assigned { partition: partition.clone(), committed, low_watermark: 0, end: next };
+    let without_gap = usize::from(metadata::start_without_gap(&assigned).is_some());
+    let behind = metadata::processed(&assigned).into_iter().skip(without_gap);
+    behind.flat_map(|range| range.from..range.until).map(move |offset| (partition.clone(), offset))
+}
+
 impl Log for FaultyLog {
     fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError> {
         let polled = match self.gate.ask("poll") {
@@ -307,7 +318,7 @@ impl Log for FaultyLog {
             let offset = |record: &Record| (record.at.topic_partition(), record.at.offset);
             self.batch.extend(records.iter().map(offset));
         }
-        if matches!(&polled, Polled::Records(records) if records.is_empty()) {
+        if matches!(&polled, Polled::Records(records) if records.is_empty()) && self.inner.caught_up() {
             self.gate.signals.send((self.gate.lane, Signal::Idle)).expect("the scheduler listens");
         }
         Ok(polled)
@@ -334,6 +345,7 @@ impl Log for FaultyLog {
             // Of the clock, and not of the batch that was polled last and may have come to nothing.
             self.batch.clear();
         }
+        self.batch.extend(positions.iter().flat_map(published_behind));
         let Self { inner, broker, mutation, .. } = self;
         self.gate.log("send offsets", || {
             if let Some(mutation) = mutation {

@@ -12,8 +12,8 @@ use accrual::lane::budgets::LeaseTimes;
 use accrual::lane::flood::FloodLimits;
 use accrual::lane::status::LaneStatus;
 use accrual::lane::{Lane, LaneError, LaneSettings};
-use accrual::log::LogError;
 use accrual::log::memory::MemoryBroker;
+use accrual::log::{LogError, Position};
 use accrual::metrics::Metrics;
 use accrual::programme::current::Current;
 use accrual::programme::{ProgrammeText, Versions};
@@ -46,6 +46,8 @@ pub struct Faults {
     pub rewind: bool,
     /// Every lane dies at once and an operator moves the offsets, back or forth, before the next start.
     pub moves: usize,
+    /// Every lane dies at once and an operator skips some records, where it is known what was published before.
+    pub skips: usize,
 }
 
 impl Default for Faults {
@@ -61,6 +63,7 @@ impl Default for Faults {
             most_records: usize::MAX,
             rewind: false,
             moves: 0,
+            skips: 0,
         }
     }
 }
@@ -90,7 +93,8 @@ impl Faults {
     }
 
     pub fn any(&self) -> bool {
-        self.crash + self.rebalance + self.zombie + self.lost_reply + self.loss > 0 || self.moves > 0
+        self.crash + self.rebalance + self.zombie + self.lost_reply + self.loss > 0
+            || self.moves + self.skips > 0
     }
 }
 
@@ -298,13 +302,27 @@ impl World {
             }
             self.crash_all()?;
             self.faults_met += 1;
-            self.no_more_than_a_batch_a_lane_is_in_doubt()?;
+            let in_doubt = self.in_doubt();
+            if in_doubt.len() > self.lane_count * self.settings.max_events {
+                return Err(format!("published, but not known as processed after a crash: {in_doubt:?}"));
+            }
             let shortest = self.broker.ends(&inputs()).into_values().min().unwrap_or_default();
             let to = self.rng.below(shortest as usize + 1) as i64;
             self.move_offsets(to)?;
         }
+        for _ in 0..self.faults.skips {
+            for _ in 0..self.rng.below(150) {
+                self.turn()?;
+            }
+            self.crash_all()?;
+            if self.in_doubt().is_empty() {
+                self.faults_met += 1;
+                self.skip();
+            }
+            self.start_all()?;
+        }
         self.work_off()?;
-        if self.faults.moves > 0 {
+        if self.faults.moves + self.faults.skips > 0 {
             // What was skipped is read after all, so that the auditor may expect all of it.
             self.stop()?;
             self.move_offsets(0)?;
@@ -361,22 +379,29 @@ impl World {
         self.faults.moves * self.lane_count * self.settings.max_events
     }
 
-    /// What is published and not known as processed is published again if an operator moves the offsets
-    /// now.
-    fn no_more_than_a_batch_a_lane_is_in_doubt(&self) -> Result<(), String> {
+    /// An operator has the group go on behind some records of each partition, while no lane runs.
+    fn skip(&mut self) {
+        let committed = self.broker.committed();
+        for (partition, end) in self.broker.ends(&inputs()) {
+            let next = committed.get(&partition).copied().unwrap_or_default();
+            let next = (next + self.rng.below(4) as i64).min(end);
+            self.trace.push(format!("the group's offset of {partition} is moved to {next}"));
+            self.broker.commit_offsets(&[Position { partition, next, metadata: String::new() }]);
+        }
+    }
+
+    /// What is published and not known as processed: it is published again if an operator moves the offsets now.
+    fn in_doubt(&self) -> BTreeSet<(TopicPartition, i64)> {
         let mut store = self.store.clone();
         let mut in_doubt = BTreeSet::new();
         for (partition, offset) in &self.published {
             let known = store.processed(std::slice::from_ref(partition)).expect("memory is never away");
             let is_known = known.iter().flatten().any(|range| (range.from..range.until).contains(offset));
             if !is_known {
-                in_doubt.insert((partition, offset));
+                in_doubt.insert((partition.clone(), *offset));
             }
         }
-        if in_doubt.len() > self.lane_count * self.settings.max_events {
-            return Err(format!("published, but not known as processed after a crash: {in_doubt:?}"));
-        }
-        Ok(())
+        in_doubt
     }
 
     /// Where records were sent that never are events: broken ones and types that nothing names.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accrual::log::Record;
 use accrual::log::kafka::{
-    Credentials, DEFAULT_MAX_POLL_BYTES, KafkaLog, KafkaSettings, WantedTopic, ensure_topics,
+    Credentials, DEFAULT_MAX_POLL_BYTES, KafkaArchive, KafkaLog, KafkaSettings, WantedTopic, ensure_topics,
 };
 use accrual::types::{Coordinates, TopicName};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -89,6 +89,7 @@ impl Kafka {
 
 impl Harness for Kafka {
     type Log = KafkaLog;
+    type Archive = KafkaArchive;
 
     fn group(&mut self) -> String {
         self.unique("group")
@@ -178,5 +179,9 @@ impl Harness for Kafka {
             }
         }
         read
+    }
+
+    fn archive(&mut self) -> KafkaArchive {
+        KafkaArchive::new(self.settings("none", &[], "none"))
     }
 }

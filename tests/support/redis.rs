@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -89,6 +91,11 @@ impl RedisServer {
         command.query(&mut connection)
     }
 
+    /// Runs a command and reads its answer.
+    pub fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        redis::from_redis_value(self.command(words)).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -131,6 +138,9 @@ impl Drop for RedisServer {
     }
 }
 
+/// What makes a server a node of a cluster. One that does not answer for so many milliseconds is taken for dead.
+const NODE: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
+
 /// A cluster of three primaries.
 pub struct RedisCluster {
     /// Its nodes.
@@ -140,8 +150,7 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts the nodes and waits until every one of them knows all the others.
     pub fn start() -> Self {
-        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
-        let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_with(&arguments)).collect();
+        let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_with(&NODE)).collect();
         let share = 16384 / nodes.len() + 1;
         for (number, node) in nodes.iter().enumerate() {
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
@@ -161,6 +170,30 @@ impl RedisCluster {
         cluster
     }
 
+    /// A replica of one of the nodes, once it has all that the node has and every node knows it.
+    pub fn start_replica_of(&self, node: usize) -> RedisServer {
+        let replica = RedisServer::start_with(&NODE);
+        let id: String = self.nodes[node].query(&["CLUSTER", "MYID"]);
+        self.nodes[node].command(&["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]);
+        let begin = Instant::now();
+        let wait_until = |done: &dyn Fn() -> bool, what: &str| {
+            while !done() {
+                assert!(begin.elapsed() < Duration::from_mins(1), "the replica {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        wait_until(&|| replica.try_command(&["CLUSTER", "REPLICATE", &id]).is_ok(), "does not know the node");
+        let info = || replica.query::<String>(&["INFO", "replication"]);
+        wait_until(&|| info().contains("master_link_status:up"), "gets no data");
+        let name: String = replica.query(&["CLUSTER", "MYID"]);
+        let is_known = |node: &RedisServer| {
+            let known: String = node.query(&["CLUSTER", "NODES"]);
+            known.lines().any(|line| line.starts_with(&name) && line.contains(&format!(" slave {id}")))
+        };
+        wait_until(&|| self.nodes.iter().all(is_known), "is not known to every node");
+        replica
+    }
+
     /// The URL in accrual's form. One node is enough to find the others.
     pub fn url(&self) -> String {
         let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
@@ -169,18 +202,81 @@ impl RedisCluster {
 }
 
 fn knows_all(node: &RedisServer, nodes: usize) -> bool {
-    let text = |words: &[&str]| match node.command(words) {
-        Value::BulkString(bytes) => String::from_utf8(bytes).unwrap(),
-        Value::VerbatimString { text, .. } => text,
-        other => panic!("{words:?}: {other:?}"),
-    };
-    let info = text(&["CLUSTER", "INFO"]);
-    let known = text(&["CLUSTER", "NODES"]).lines().filter(|line| line.contains(" connected ")).count();
+    let info: String = node.query(&["CLUSTER", "INFO"]);
+    let known = node.query::<String>(&["CLUSTER", "NODES"]);
+    let known = known.lines().filter(|line| line.contains(" connected ")).count();
     info.contains("cluster_state:ok") && info.contains("cluster_slots_assigned:16384") && known == nodes
+}
+
+/// What the Sentinels know their servers by.
+const NAME: &str = "points";
+
+/// Three Sentinels, two of which must agree that a server is down.
+pub struct RedisSentinels {
+    /// They are servers as well, of a kind.
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisSentinels {
+    /// Starts them over a primary with one replica, and waits until they know the replica and each other.
+    pub fn watch(primary: &RedisServer) -> Self {
+        let nodes: Vec<RedisServer> = (0..3).map(|_| sentinel_of(primary, 2)).collect();
+        let sentinels = Self { nodes };
+        let begin = Instant::now();
+        while !sentinels.nodes.iter().all(is_complete) {
+            assert!(begin.elapsed() < Duration::from_mins(1), "the Sentinels do not find each other");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        sentinels
+    }
+
+    /// The URL in accrual's form.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis-sentinel://{}/0#{NAME}", nodes.join(","))
+    }
+
+    /// Whether every one of them takes this server for the primary.
+    pub fn all_name(&self, server: &RedisServer) -> bool {
+        let asked = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+        self.nodes.iter().all(|node| {
+            let (_, port): (String, u16) = redis::from_redis_value(node.command(&asked)).unwrap();
+            port == server.port()
+        })
+    }
+
+    /// Has them put the replica in the primary's place, which goes on as a replica; whether they will.
+    pub fn fail_over(&self) -> bool {
+        self.nodes[0].try_command(&["SENTINEL", "FAILOVER", NAME]).is_ok()
+    }
+}
+
+/// A Sentinel of its own that watches a server. It takes a server for down that is silent for a second.
+pub fn sentinel_of(server: &RedisServer, quorum: usize) -> RedisServer {
+    let sentinel = RedisServer::start_with(&["--sentinel"]);
+    let (port, quorum) = (server.port().to_string(), quorum.to_string());
+    sentinel.command(&["SENTINEL", "MONITOR", NAME, "127.0.0.1", &port, &quorum]);
+    for (option, milliseconds) in [("down-after-milliseconds", "1000"), ("failover-timeout", "5000")] {
+        sentinel.command(&["SENTINEL", "SET", NAME, option, milliseconds]);
+    }
+    sentinel
+}
+
+/// Whether a Sentinel knows the replica and the two other Sentinels.
+fn is_complete(sentinel: &RedisServer) -> bool {
+    let known: HashMap<String, String> =
+        redis::from_redis_value(sentinel.command(&["SENTINEL", "MASTER", NAME])).unwrap();
+    known["num-slaves"] == "1" && known["num-other-sentinels"] == "2"
 }
 
 fn spawn(directory: &std::path::Path, port: u16, arguments: &[String]) -> Child {
     let mut command = Command::new("redis-server");
+    if arguments.iter().any(|argument| argument == "--sentinel") {
+        // A Sentinel writes down in its settings' file what it knows, and does not start without one.
+        let file = directory.join("sentinel.conf");
+        File::options().create(true).append(true).open(&file).unwrap();
+        command.arg(file);
+    }
     command.args([
         "--port",
         &port.to_string(),

@@ -21,7 +21,7 @@ pub enum Exit {
 pub struct Worker {
     child: Child,
     log: Arc<Mutex<String>>,
-    address: Receiver<String>,
+    address: Mutex<Receiver<String>>,
     known: Mutex<Option<String>>,
 }
 
@@ -45,7 +45,7 @@ impl Worker {
                 log.push('\n');
             }
         });
-        Self { child, log, address, known: Mutex::new(None) }
+        Self { child, log, address: Mutex::new(address), known: Mutex::new(None) }
     }
 
     /// All that it has said.
@@ -57,9 +57,8 @@ impl Worker {
         let mut known = self.known.lock().unwrap();
         known
             .get_or_insert_with(|| {
-                self.address
-                    .recv_timeout(PATIENCE)
-                    .unwrap_or_else(|_| panic!("no address in:\n{}", self.log()))
+                let address = self.address.lock().unwrap();
+                address.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no address in:\n{}", self.log()))
             })
             .clone()
     }
@@ -95,10 +94,15 @@ impl Worker {
     }
 
     pub fn wait_for_status(&self, path: &str, wanted: u16) {
+        self.wait_for_answer(path, wanted, "");
+    }
+
+    /// The answer has this word in it, however it is spelt.
+    pub fn wait_for_answer(&self, path: &str, wanted: u16, said: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (status, body) = self.get(path);
-            if status == wanted {
+            if status == wanted && body.to_lowercase().contains(said) {
                 return;
             }
             assert!(Instant::now() < deadline, "{path} says {status} {body}\n{}", self.log());

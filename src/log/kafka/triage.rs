@@ -34,7 +34,6 @@ pub(super) fn severity(code: Code, ever_connected: bool) -> Severity {
         | Code::TransactionalIdAuthorizationFailed
         | Code::UnknownTopicOrPartition
         | Code::UnknownTopic
-        | Code::UnknownPartition
         | Code::InvalidTopic
         | Code::InvalidGroupId
         | Code::InvalidSessionTimeout
@@ -60,6 +59,7 @@ pub(super) fn severity(code: Code, ever_connected: bool) -> Severity {
         | Code::InvalidRecord
         | Code::InvalidTimestamp
         | Code::AutoOffsetReset => Severity::Refused,
+        // Among them `UnknownPartition`: librdkafka says it where a partition has no leader at the moment.
         _ => Severity::Passing,
     }
 }
@@ -214,6 +214,7 @@ mod tests {
             Code::CoordinatorLoadInProgress,
             Code::NotEnoughReplicas,
             Code::UnstableOffsetCommit,
+            Code::UnknownPartition,
         ] {
             assert_eq!(severity(code, false), Severity::Passing, "{code:?}");
         }

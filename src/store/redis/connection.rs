@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -144,6 +144,7 @@ impl Open {
     async fn to(target: &Target) -> Result<Self, Trouble> {
         match target {
             Target::Single(single) => Ok(Open::Single(log_in(single).await?)),
+            Target::Sentinels(sentinels) => Ok(Open::Single(sentinels.connect().await?)),
             Target::Cluster { client, .. } => Ok(Open::Cluster(client.get_async_connection().await?)),
         }
     }
@@ -202,7 +203,7 @@ async fn ask<C: ConnectionLike>(mut connection: C, request: Request) -> Result<V
 }
 
 /// Connects, logs in and chooses the database.
-async fn log_in(single: &Single) -> Result<MultiplexedConnection, Trouble> {
+pub(super) async fn log_in(single: &Single) -> RedisResult<MultiplexedConnection> {
     let connecting = single.client.get_multiplexed_async_connection_with_config(&single.config);
     let mut connection = connecting.await?;
     if let Some(password) = single.login.password() {

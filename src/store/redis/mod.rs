@@ -10,6 +10,8 @@ mod connection;
 mod reply;
 mod requests;
 mod rights;
+mod sentinel_url;
+mod sentinels;
 mod target;
 mod triage;
 
@@ -22,6 +24,7 @@ use ::redis::Value;
 use self::connection::{Connection, Request};
 use self::reply::Claimed;
 use self::requests::{BucketKeys, Claim, Scripts};
+pub use self::sentinel_url::SentinelUrl;
 use self::target::Target;
 use super::{
     CommitBucket, Committed, Deployment, DueAt, Lease, LeaseId, LeaseRequest, LoadBucket, LoadedBucket,
@@ -50,7 +53,7 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// A store at a URL: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS,
-    /// `unix:///path`, or `redis-cluster://[user:password@]host[:port],host[:port],…`.
+    /// `unix:///path`, `redis-cluster://[user:password@]host[:port],host[:port],…`, or a [`SentinelUrl`].
     ///
     /// Fails only if the URL cannot be read. The connection is made by the first call, so a worker may
     /// start before its Redis.
@@ -357,11 +360,13 @@ impl Store for RedisStore {
         take: &mut dyn FnMut(Bucket, MemberId),
     ) -> Result<(), StoreError> {
         match self.connection.target() {
-            Target::Single(_) => self.scan_accounts("*", None, &mut |bucket, member| {
-                if buckets.contains(&bucket) {
-                    take(bucket, member);
-                }
-            }),
+            Target::Single(_) | Target::Sentinels(_) => {
+                self.scan_accounts("*", None, &mut |bucket, member| {
+                    if buckets.contains(&bucket) {
+                        take(bucket, member);
+                    }
+                })
+            }
             // Each bucket by itself, on the node that has it.
             Target::Cluster { .. } => buckets.iter().try_for_each(|bucket| {
                 self.scan_accounts(&bucket.0.to_string(), Some(*bucket), &mut |of, member| {
@@ -470,7 +475,7 @@ impl Store for RedisStore {
     fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
         // All buckets of a server move together.
         let most = match self.connection.target() {
-            Target::Single(_) => 1,
+            Target::Single(_) | Target::Sentinels(_) => 1,
             Target::Cluster { .. } => buckets.len(),
         };
         let located = self.located(buckets.get(..most).unwrap_or(buckets))?;
@@ -497,7 +502,7 @@ impl Store for RedisStore {
             Request::plain(cmd)
         };
         let requests = match self.connection.target() {
-            Target::Single(_) => vec![request(PROBE)],
+            Target::Single(_) | Target::Sentinels(_) => vec![request(PROBE)],
             // Each bucket may lie on another node.
             Target::Cluster { .. } => {
                 self.buckets.all().map(|bucket| request(BucketKeys::of(bucket).probe())).collect()

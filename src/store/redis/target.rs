@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
+};
 
+use super::sentinel_url::SentinelUrl;
+use super::sentinels::Sentinels;
 use crate::store::StoreError;
 
 /// How long one connection may take to be made.
@@ -25,6 +29,8 @@ pub(super) enum Target {
         /// The nodes that were named.
         nodes: String,
     },
+    /// The server that Sentinels name.
+    Sentinels(Box<Sentinels>),
 }
 
 /// One server.
@@ -37,9 +43,30 @@ pub(super) struct Single {
     pub(super) login: RedisConnectionInfo,
 }
 
+impl Single {
+    pub(super) fn new(info: ConnectionInfo) -> RedisResult<Self> {
+        let login = info.redis_settings().clone();
+        let anonymous = RedisConnectionInfo::default().set_protocol(login.protocol()).set_skip_set_lib_name();
+        let client = Client::open(info.set_redis_settings(anonymous).set_tcp_settings(tcp()))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            // A batch sends a call for every bucket, all at once.
+            .set_pipeline_buffer_size(1024)
+            .set_write_backpressure_boundary(256 * 1024);
+        Ok(Self { client, config, login })
+    }
+}
+
 impl Target {
-    /// Reads `redis://`, `rediss://`, `unix://`, `redis-cluster://a,b,c` and `rediss-cluster://a,b,c`.
+    /// Reads `redis://`, `rediss://`, `unix://`, `redis-cluster://a,b,c`, `rediss-cluster://a,b,c`,
+    /// `redis-sentinel://a,b,c#name` and `rediss-sentinel://a,b,c#name`.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+        if SentinelUrl::is_meant_by(url) {
+            let url = SentinelUrl::parse(url)
+                .map_err(|why| StoreError::Broken(format!("the store's URL {why}")))?;
+            return Ok(Self::Sentinels(Box::new(Sentinels::new(url)?)));
+        }
         let cluster =
             url.split_once("-cluster://").filter(|(scheme, _)| ["redis", "rediss"].contains(scheme));
         match cluster {
@@ -49,18 +76,8 @@ impl Target {
     }
 
     fn single(url: &str) -> Result<Self, StoreError> {
-        let info = connection_info(url)?;
-        let login = info.redis_settings().clone();
-        let anonymous = RedisConnectionInfo::default().set_protocol(login.protocol()).set_skip_set_lib_name();
-        let info = info.set_redis_settings(anonymous).set_tcp_settings(tcp());
-        let client = Client::open(info).map_err(|error| unreadable(&error.to_string()))?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            // A batch sends a call for every bucket, all at once.
-            .set_pipeline_buffer_size(1024)
-            .set_write_backpressure_boundary(256 * 1024);
-        Ok(Self::Single(Box::new(Single { client, config, login })))
+        let single = Single::new(connection_info(url)?).map_err(|error| unreadable(&error.to_string()))?;
+        Ok(Self::Single(Box::new(single)))
     }
 
     fn cluster(scheme: &str, rest: &str) -> Result<Self, StoreError> {
@@ -95,6 +112,7 @@ impl fmt::Display for Target {
                 write!(f, "{}/{}", single.client.get_connection_info().addr(), single.login.db())
             }
             Target::Cluster { nodes, .. } => write!(f, "cluster {nodes}"),
+            Target::Sentinels(sentinels) => write!(f, "{}", sentinels.url()),
         }
     }
 }
@@ -103,7 +121,7 @@ fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
+pub(super) fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
     if url.starts_with("rediss:") && !cfg!(feature = "tls-system") {
         let advice = "this accrual is built without TLS; build it with `--features tls` for rediss://";
         return Err(StoreError::Broken(advice.into()));
@@ -118,10 +136,11 @@ fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
 }
 
 /// The crate's messages name what is wrong without repeating the URL.
-fn unreadable(why: &str) -> StoreError {
+pub(super) fn unreadable(why: &str) -> StoreError {
     StoreError::Broken(format!(
         "the store's URL cannot be read: {why}; expected redis://[user:password@]host[:port][/database], \
-         rediss://… for TLS, unix:///path, or redis-cluster://[user:password@]host[:port],host[:port],…"
+         rediss://… for TLS, unix:///path, redis-cluster://[user:password@]host[:port],host[:port],…, or \
+         redis-sentinel://[user:password@]host[:port],host[:port],…[/database]#NAME"
     ))
 }
 
@@ -141,6 +160,10 @@ mod tests {
         assert_eq!(shown("redis://localhost"), "localhost:6379/0");
         assert_eq!(shown("redis://joe:secret@db.example:7000/3"), "db.example:7000/3");
         assert_eq!(shown("redis-cluster://joe:secret@a,b:7001,[::1]:7002"), "cluster a,b:7001,[::1]:7002");
+        assert_eq!(
+            shown("redis-sentinel://joe:secret@a,b:7001/3?sentinelPassword=secret#points"),
+            "redis-sentinel://***@a,b:7001/3?***#points"
+        );
     }
 
     #[test]
@@ -153,6 +176,14 @@ mod tests {
             "redis-cluster://:secret@",
             "redis-cluster://:secret@a,,b",
             "redis-cluster://:secret@a,b/1",
+            "redis-sentinel://:secret@a,b",
+            "redis-sentinel://:secret@a,b#",
+            "redis-sentinel://:secret@a,,b#points",
+            "redis-sentinel://:secret@a/first#points",
+            "redis-sentinel://:se#cret:secret@a#points",
+            "redis-sentinel://a?password=secret#points",
+            "redis-sentinel://a?sentinelPassword=secret@#points",
+            "redis-sentinel://a?sentinelUsername=secret#points",
             ":secret@host",
             "",
         ];
@@ -167,5 +198,6 @@ mod tests {
     fn tls_without_the_feature_is_refused_and_says_how_to_get_it() {
         assert!(shown("rediss://host").contains("--features tls"));
         assert!(shown("rediss-cluster://a,b").contains("--features tls"));
+        assert!(shown("rediss-sentinel://a,b#points").contains("the feature `tls`"));
     }
 }

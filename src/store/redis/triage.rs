@@ -12,7 +12,7 @@ pub(super) struct Trouble {
     /// Whether the connection must be given up: it is lost, out of step, or leads to a server that is
     /// no longer the primary.
     pub(super) reconnect: bool,
-    /// Whether the login was refused.
+    /// Whether this worker was not let in.
     login: bool,
 }
 
@@ -32,8 +32,27 @@ impl Trouble {
     }
 
     /// The server does not let this worker in, or it does not trust the server.
-    fn refused_login(message: String) -> Self {
-        Self { login: true, ..Self::broken(message) }
+    pub(super) fn not_let_in(message: String) -> Self {
+        Self::broken(message).of_login()
+    }
+
+    /// The same, met on the way in.
+    pub(super) fn of_login(self) -> Self {
+        Self { login: true, ..self }
+    }
+
+    /// What was met.
+    pub(super) fn why(&self) -> &str {
+        match &self.error {
+            StoreError::Away(why) | StoreError::Broken(why) => why,
+            StoreError::Crash => "",
+        }
+    }
+
+    /// The same in other words.
+    pub(super) fn saying(self, why: String) -> Self {
+        let error = if self.is_broken() { StoreError::Broken(why) } else { StoreError::Away(why) };
+        Self { error, ..self }
     }
 
     /// What the caller is told. A login that was good before is the server's trouble, or a password is being
@@ -79,7 +98,7 @@ impl From<RedisError> for Trouble {
                 Self::broken(error.to_string())
             }
             // Connections refused and lost, names not resolved, answers out of step, no node known.
-            _ if error.to_string().contains("invalid peer certificate") => Self::refused_login(format!(
+            _ if error.to_string().contains("invalid peer certificate") => Self::not_let_in(format!(
                 "{error}: the server's certificate must be of an authority that this machine trusts; \
                  SSL_CERT_FILE may name a file with the authority's own certificate"
             )),
@@ -101,14 +120,15 @@ fn by_code(code: &str, detail: &str) -> Trouble {
         "LOADING" => Trouble::waiting(format!("Redis is loading its data: {said}")),
         "OOM" => Trouble::waiting(format!("Redis is out of memory, give it more (maxmemory): {said}")),
         "MISCONF" => Trouble::waiting(format!("Redis cannot write to its disk: {said}")),
-        "NOREPLICAS" => Trouble::waiting(format!("too few Redis replicas are in sync: {said}")),
+        // It may be cut off, and another be the primary by now.
+        "NOREPLICAS" => Trouble::lost(format!("too few Redis replicas are in sync: {said}")),
         "BUSY" => Trouble::waiting(format!("Redis is busy with a script: {said}")),
         "NOSCRIPT" => Trouble::waiting(format!("Redis lost a script as soon as it was loaded: {said}")),
         "NOAUTH" => {
-            Trouble::refused_login(format!("Redis wants a password: put one into the store's URL ({said})"))
+            Trouble::not_let_in(format!("Redis wants a password: put one into the store's URL ({said})"))
         }
         "WRONGPASS" => {
-            Trouble::refused_login(format!("check the user and password in the store's URL ({said})"))
+            Trouble::not_let_in(format!("check the user and password in the store's URL ({said})"))
         }
         "NOPERM" => Trouble::broken(format!(
             "the Redis user lacks a permission; `ACL LOG` names it, and docs/security.md has the list of all ({said})"
@@ -175,7 +195,6 @@ mod tests {
             "TRYAGAIN Multiple keys request during rehashing of slot",
             "BUSY Redis is busy running a script.",
             "MISCONF Redis is configured to save RDB snapshots",
-            "NOREPLICAS Not enough good replicas to write.",
             "NOSCRIPT No matching script.",
             "PROXY something that only a proxy says",
         ];
@@ -187,11 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_the_primary_is_left_for_a_new_connection() {
+    fn a_server_that_may_not_be_the_primary_is_left_for_a_new_connection() {
         let leaving = [
             "READONLY You can't write against a read only replica.",
             "ERR Error running script (call to f_0a): @user_script: 9: -READONLY You can't write",
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "NOREPLICAS Not enough good replicas to write.",
             "MOVED 3999 127.0.0.1:6381",
             "ASK 3999 127.0.0.1:6381",
             "ERR max number of clients reached",

@@ -1,6 +1,10 @@
 //! Reading back what was published, for who asks about the past: one record, or all records of a key. It
 //! belongs to no group, commits nothing and leaves no trace but the broker's work.
 
+mod scanning;
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,11 +18,14 @@ use super::settings::KafkaSettings;
 use super::{records, triage};
 use crate::log::{Archive, KeyQuery, LogError, Partitions, Reach, Record, Stretch};
 use crate::types::{Coordinates, TopicName, TopicPartition};
+use scanning::Scanning;
 
 /// What Kafka still has.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KafkaArchive {
     settings: KafkaSettings,
+    /// Where the last scan ended, if there is more of what was known as decided then.
+    scanning: Mutex<Option<Scanning>>,
 }
 
 /// How long one question to the brokers may take.
@@ -27,7 +34,7 @@ const ASK_FOR: Duration = Duration::from_secs(5);
 impl KafkaArchive {
     /// Reaches Kafka as a lane of these settings does. Connects when it is asked.
     pub fn new(settings: KafkaSettings) -> Self {
-        Self { settings }
+        Self { settings, scanning: Mutex::default() }
     }
 
     /// The first offset of a partition that was published then (milliseconds since 1970) or later, if there is one.
@@ -72,7 +79,8 @@ impl Archive for KafkaArchive {
             return Ok(None);
         }
         let mut found = None;
-        let ended = reader.read(topic, &[(at.partition, at.offset)], |message| {
+        reader.assign(topic, &[(at.partition, at.offset)])?;
+        let ended = reader.read(topic, &[at.partition], |message| {
             // Where it was compacted away the next one comes.
             if message.offset() == at.offset {
                 found = Some(records::copy(at.topic.clone(), message));
@@ -112,7 +120,9 @@ impl Archive for KafkaArchive {
         if list.is_empty() {
             return Ok(true);
         }
-        reader.read(topic, &list, |message| {
+        reader.assign(topic, &list)?;
+        let partitions: Vec<i32> = list.into_iter().map(|(partition, _)| partition).collect();
+        reader.read(topic, &partitions, |message| {
             let ms = message.timestamp().to_millis();
             if let (Some(last), Some(ms)) = (wanted.until_ms, ms)
                 && ms > last
@@ -151,23 +161,20 @@ impl Archive for KafkaArchive {
         deadline: Instant,
         take: &mut dyn FnMut(Record) -> bool,
     ) -> Result<bool, LogError> {
-        let Stretch { of, from, until } = stretch;
-        let reader = self.reader(deadline)?;
-        let topic = of.topic.as_str();
-        while reader.watermarks(topic, of.partition)?.1 < *until {
-            if reader.left().is_zero() {
-                return Ok(false);
+        let mut last = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scanning = match last.take().filter(|last| last.goes_on_with(stretch)) {
+            Some(mut last) => {
+                last.reader.deadline = deadline;
+                last
             }
-            std::thread::sleep(UNDECIDED);
-        }
-        if from >= until {
-            return Ok(true);
-        }
-        reader.read(topic, &[(of.partition, *from)], |message| {
-            message.offset() < *until
-                && take(records::copy(of.topic.clone(), message))
-                && message.offset() + 1 < *until
-        })
+            None => match Scanning::begin(self.reader(deadline)?, stretch)? {
+                Some(scanning) => scanning,
+                None => return Ok(false),
+            },
+        };
+        let is_read = scanning.read_to(stretch.until, take)?;
+        *last = Some(scanning).filter(|scanning| scanning.has_more_after(stretch.until));
+        Ok(is_read)
     }
 }
 
@@ -207,6 +214,12 @@ fn murmur2(data: &[u8]) -> u32 {
 struct Reader {
     consumer: BaseConsumer<ConsumerNotes>,
     deadline: Instant,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
 }
 
 impl Reader {
@@ -254,21 +267,26 @@ impl Reader {
         Ok(found.elements().first().and_then(|partition| partition.offset().to_raw()).filter(|at| *at >= 0))
     }
 
-    /// Reads partitions from these offsets to their ends. One for which `take` says false is done. False where
-    /// time ran out before.
-    fn read(
-        &self,
-        topic: &str,
-        from: &[(i32, i64)],
-        mut take: impl FnMut(&BorrowedMessage<'_>) -> bool,
-    ) -> Result<bool, LogError> {
-        let doing = format!("reading {topic}");
+    /// Goes to these offsets of partitions.
+    fn assign(&self, topic: &str, from: &[(i32, i64)]) -> Result<(), LogError> {
+        let doing = format!("going to a place in {topic}");
         let mut list = TopicPartitionList::new();
         for (partition, offset) in from {
             self.triaged(list.add_partition_offset(topic, *partition, Offset::Offset(*offset)), &doing)?;
         }
-        self.triaged(self.consumer.assign(&list), &doing)?;
-        let mut open: Vec<i32> = from.iter().map(|(partition, _)| *partition).collect();
+        self.triaged(self.consumer.assign(&list), &doing)
+    }
+
+    /// Reads on in partitions that were assigned, to their ends. One for which `take` says false is done. False where
+    /// time ran out before.
+    fn read(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> bool,
+    ) -> Result<bool, LogError> {
+        let doing = format!("reading {topic}");
+        let mut open = partitions.to_vec();
         while !open.is_empty() {
             let left = self.left();
             if left.is_zero() {
