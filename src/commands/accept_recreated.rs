@@ -107,10 +107,7 @@ pub fn accept_recreated(args: &AcceptRecreatedArgs) -> anyhow::Result<ExitCode> 
 /// What is known to be processed of every partition that there is or was; what only the group's offsets knew is written
 /// down with it.
 fn processed(store: &mut dyn Store, topic: &TopicName, places: &[Assigned]) -> anyhow::Result<Processed> {
-    let committed = places.iter().flat_map(|place| {
-        metadata::processed(place).into_iter().map(|range| (place.partition.clone(), range))
-    });
-    store.add_processed(&committed.collect::<Vec<_>>())?;
+    store.add_processed(&metadata::processed_of_all(places))?;
     let mut processed: Processed = places.iter().map(|place| (place.partition.clone(), Vec::new())).collect();
     processed.extend(store.sources(topic)?);
     Ok(processed)

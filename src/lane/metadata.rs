@@ -6,6 +6,7 @@
 
 use crate::log::Assigned;
 use crate::store::OffsetRange;
+use crate::types::TopicPartition;
 
 /// Kafka takes 4,096 bytes by default (`offset.metadata.max.bytes`).
 const MOST_BYTES: usize = 3_000;
@@ -29,6 +30,15 @@ pub fn processed(assigned: &Assigned) -> Vec<OffsetRange> {
     let without_gap = start_without_gap(assigned).map(|from| OffsetRange { from, until: *until });
     let behind = field(metadata, "behind=").unwrap_or_default().split(',').filter_map(range);
     without_gap.into_iter().chain(behind).collect()
+}
+
+/// The same of several partitions, as the store is told of it.
+pub fn processed_of_all(assigned: &[Assigned]) -> Vec<(TopicPartition, OffsetRange)> {
+    let of_one = |assigned: &Assigned| {
+        let partition = assigned.partition.clone();
+        processed(assigned).into_iter().map(move |range| (partition.clone(), range))
+    };
+    assigned.iter().flat_map(of_one).collect()
 }
 
 /// The metadata that say of offsets behind the committed one, given in order and each once, that they are published as
@@ -72,7 +82,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::TopicPartition;
 
     fn assigned(committed: Option<(i64, &str)>) -> Assigned {
         let partition = TopicPartition { topic: "orders".into(), partition: 0 };

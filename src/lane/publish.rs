@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::status::LaneStatus;
 use super::{Lane, LaneError, Left};
 use crate::log::{Log, LogError, OutRecord, Position};
 use crate::store::Store;
@@ -9,9 +10,33 @@ use crate::types::Bucket;
 
 /// How often the same call is tried inside a transaction before its producer is given up. With the
 /// waits between, about ten seconds: below a transaction's and a group member's usual time-outs.
-pub(super) const TRIES: u32 = 12;
-/// After so long it is not tried again, however few the tries were.
-pub(super) const TRIED_FOR: Duration = Duration::from_secs(10);
+const TRIES: u32 = 12;
+/// After so long it is not tried again, however few the tries were: a server that does not even refuse takes its time for
+/// each answer.
+const TRIED_FOR: Duration = Duration::from_secs(10);
+
+/// How often one call inside a transaction was tried again.
+pub(super) struct Tries {
+    made: u32,
+    began: Instant,
+}
+
+impl Tries {
+    /// None yet.
+    pub(super) fn begin() -> Self {
+        Self { made: 0, began: Instant::now() }
+    }
+
+    /// How long to wait before another one; nothing where the call is to be given up.
+    pub(super) fn another(&mut self, status: &LaneStatus) -> Option<Duration> {
+        if self.made >= TRIES || self.began.elapsed() >= TRIED_FOR || status.is_stopping() {
+            return None;
+        }
+        self.made += 1;
+        status.turned();
+        Some(Duration::from_millis(50_u64 << self.made.min(5)))
+    }
+}
 
 impl<L: Log, S: Store> Lane<L, S> {
     /// Publishes a batch and commits its positions, or nothing of both. Where it fails, or where the buckets that it
@@ -70,21 +95,15 @@ impl<L: Log, S: Store> Lane<L, S> {
 
     /// The same call again while that may help, then the last error.
     fn try_again(&mut self, mut call: impl FnMut(&mut L) -> Result<(), LogError>) -> Result<(), LogError> {
-        let (mut tries, began) = (0, Instant::now());
+        let mut tries = Tries::begin();
         loop {
             self.status.asks_kafka();
             let answer = call(&mut self.log);
             self.status.kafka_has_answered();
-            let may_help = tries < TRIES && began.elapsed() < TRIED_FOR && !self.status.is_stopping();
-            match answer {
-                Err(LogError::Retriable(why)) if may_help => {
-                    tries += 1;
-                    self.status.turned();
-                    self.log_is_away(&why);
-                    (self.settings.sleep)(Duration::from_millis(50_u64 << tries.min(5)));
-                }
-                result => return result,
-            }
+            let Err(LogError::Retriable(why)) = answer else { return answer };
+            let Some(wait) = tries.another(&self.status) else { return Err(LogError::Retriable(why)) };
+            self.log_is_away(&why);
+            (self.settings.sleep)(wait);
         }
     }
 

@@ -45,13 +45,7 @@ impl<L: Log, S: Store> Lane<L, S> {
     fn begin_with(&mut self, assigned: &[Assigned]) -> Result<(), Left> {
         self.make_sure_of_store()?;
         // What was published before this assignment is remembered by ranges that are saved first.
-        let ranges: Vec<(TopicPartition, OffsetRange)> = assigned
-            .iter()
-            .flat_map(|assigned| {
-                let ranges = metadata::processed(assigned).into_iter();
-                ranges.map(|range| (assigned.partition.clone(), range))
-            })
-            .collect();
+        let ranges = metadata::processed_of_all(assigned);
         if !ranges.is_empty() {
             self.ask_store(|store| store.add_processed(&ranges))?;
         }

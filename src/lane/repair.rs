@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::publish::{TRIED_FOR, TRIES};
+use super::publish::Tries;
 use super::{Lane, LaneError, LaneSettings, Left};
 use crate::log::{Archive, Log, LogError, Stretch};
 use crate::repair::{Host, READ_FOR, Repair};
@@ -60,7 +60,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         if buckets.is_empty() {
             return Ok(());
         }
-        let (mut tries, began) = (0, Instant::now());
+        let mut tries = Tries::begin();
         loop {
             match self.store.is_unmoved(buckets) {
                 Ok(is_unmoved) => {
@@ -71,13 +71,10 @@ impl<L: Log, S: Store> Lane<L, S> {
                 Err(StoreError::Away(why)) => {
                     self.status.redis_is_down(&self.metrics, &why);
                     tracing::warn!(lane = %self.status.name, why, "the store is away inside a transaction");
-                    // A server that does not even refuse takes its time for each answer.
-                    if tries == TRIES || began.elapsed() >= TRIED_FOR || self.status.is_stopping() {
+                    let Some(wait) = tries.another(&self.status) else {
                         return Err(LogError::Abortable(why));
-                    }
-                    tries += 1;
-                    self.status.turned();
-                    (self.settings.sleep)(Duration::from_millis(50_u64 << tries.min(5)));
+                    };
+                    (self.settings.sleep)(wait);
                 }
                 Err(StoreError::Crash) => return Err(LogError::Crash),
                 Err(error) => return Err(LogError::Abortable(error.to_string())),

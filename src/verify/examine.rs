@@ -293,9 +293,8 @@ impl<'a> Look<'a> {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) {
-        let difference = Difference::of(what, &self.case.member, Some(published.version), expected, found);
-        let shown = difference.shown_by(place, Some(&published.id), Some(&published.event));
-        self.checked.differences.push(shown);
+        let difference = Difference::of_record(what, &self.case.member, published, place, expected, found);
+        self.checked.differences.push(difference);
     }
 
     /// Compares a snapshot of this version.

@@ -20,6 +20,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ledger::Published;
 use crate::types::{CampaignId, Coordinates, EventId, MemberId, Points};
 
 pub use examine::{Case, Checked, Judge, Seen, examine};
@@ -144,6 +145,19 @@ impl Difference {
             found: format!("{found} in the store"),
             remedy: None,
         }
+    }
+
+    /// Of a record that is another than it should be, and shows it itself.
+    fn of_record(
+        what: What,
+        member: &MemberId,
+        published: &Published,
+        place: &Place,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        let difference = Self::of(what, member, Some(published.version), expected, found);
+        difference.shown_by(place, Some(&published.id), Some(&published.event))
     }
 
     /// With the record that shows it.

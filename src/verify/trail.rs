@@ -267,8 +267,8 @@ impl Trail {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) {
-        let difference = Difference::of(what, self.member(), Some(published.version), expected, found);
-        self.differences.push(difference.shown_by(place, Some(&published.id), Some(&published.event)));
+        let difference = Difference::of_record(what, self.member(), published, place, expected, found);
+        self.differences.push(difference);
     }
 
     /// A record under the member's key that cannot be read.

@@ -81,18 +81,12 @@ pub fn refusal(letter: &Letter, inputs: &[&TopicName], outputs: &Outputs) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::letter::tests::letter;
+    use super::super::letter::tests::{letter, outputs};
     use super::*;
 
     #[test]
     fn a_letter_is_put_back_only_where_that_can_change_something() {
-        let outputs = Outputs {
-            awards: "awards".into(),
-            tier_changes: "tier-changes".into(),
-            accounts: "accounts".into(),
-            dead_letters: "dead".into(),
-            internal: "internal".into(),
-        };
+        let outputs = outputs();
         let shop = TopicName::from("shop");
         let is_put_back = |reason: &str, source: Option<&str>| {
             let letter = letter(&[], b"{}", reason, source.map(|topic| (topic, 0, 1)));

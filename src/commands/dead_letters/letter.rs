@@ -195,6 +195,18 @@ impl Letter {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::types::Outputs;
+
+    /// Where accrual publishes, the letters to `dead`.
+    pub fn outputs() -> Outputs {
+        Outputs {
+            awards: "awards".into(),
+            tier_changes: "tier-changes".into(),
+            accounts: "accounts".into(),
+            dead_letters: "dead".into(),
+            internal: "internal".into(),
+        }
+    }
 
     pub fn header(name: &str, value: &str) -> Header {
         Header { name: name.to_owned(), value: Some(value.as_bytes().to_vec()) }

@@ -133,18 +133,11 @@ fn page(letter: &Letter, notes: &Notes, inputs: &[&TopicName], outputs: &Outputs
 
 #[cfg(test)]
 mod tests {
-    use super::super::letter::tests::{header, letter};
+    use super::super::letter::tests::{header, letter, outputs};
     use super::*;
 
     fn shown(letter: &Letter, notes: &Notes) -> String {
-        let outputs = Outputs {
-            awards: "awards".into(),
-            tier_changes: "tier-changes".into(),
-            accounts: "accounts".into(),
-            dead_letters: "dead".into(),
-            internal: "internal".into(),
-        };
-        page(letter, notes, &[&"shop".into()], &outputs, &TimeZone::UTC)
+        page(letter, notes, &[&"shop".into()], &outputs(), &TimeZone::UTC)
     }
 
     #[test]
