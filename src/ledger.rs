@@ -189,7 +189,7 @@ impl Published {
                 let has_more = !lots.is_empty() || about != About::default();
                 let renderer = Renderer::new(&programme.name);
                 let index = index_of(&envelope.id, |index| renderer.entry_id(&id, &by, index))?;
-                Change::Entry(Entry {
+                Change::Entry(Box::new(Entry {
                     kind,
                     points,
                     declined,
@@ -208,7 +208,7 @@ impl Published {
                     release: held_until.map(Timestamp::as_second),
                     more: has_more.then(|| Box::new(More { lots, about })),
                     event: id.to_string().into(),
-                })
+                }))
             }
         };
         Ok(Self {

@@ -148,7 +148,7 @@ pub struct Input {
 pub struct Batch {
     /// At most so many events, 1 to 100,000.
     pub max_events: usize,
-    /// At most so long after the first.
+    /// How long they are gathered at most, from when the last ones were taken.
     pub max_wait: Duration,
 }
 

@@ -25,8 +25,8 @@ pub use render::Renderer;
 /// A change of an account. Each makes the account's version one more.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// A line of the ledger.
-    Entry(Entry),
+    /// A line of the ledger. Boxed: it is a third of a kilobyte, and changes move from hand to hand.
+    Entry(Box<Entry>),
     /// Another level.
     Tier(TierChange),
     /// Something that later conditions may ask for, where no entry says it.

@@ -53,12 +53,11 @@ impl LedgerReceipts {
     ) -> Self {
         let keys = left.map(|(key, receipt)| {
             let is_own = receipt.at == event.at && receipt.fingerprint == event.fingerprint;
-            let (at, fingerprint) = (text_of(&receipt.at), hex(receipt.fingerprint));
             Left {
                 key,
                 record: receipt.record.and_then(|record| RawValue::from_string(record.into()).ok()),
-                at: (!is_own).then_some(at),
-                fingerprint: (!is_own).then_some(fingerprint),
+                at: (!is_own).then(|| text_of(&receipt.at)),
+                fingerprint: (!is_own).then(|| hex(receipt.fingerprint)),
             }
         });
         Self { at: text_of(&event.at), fingerprint: hex(event.fingerprint), keys: keys.collect(), budgets }

@@ -5,7 +5,8 @@ use jiff::civil::Date;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::Serialize;
-use uuid::Uuid;
+use sha1::{Digest, Sha1};
+use uuid::{Builder, Uuid};
 
 use super::{
     About, Applied, Chain, Change, EntryKind, LedgerReceipts, Message, Note, Origin, TierChange, TierWhy, Why,
@@ -276,15 +277,16 @@ impl Renderer {
     }
 
     fn id(&self, parts: &[&str], number: u64) -> Uuid {
-        let mut name = Vec::with_capacity(128);
-        name.extend_from_slice(self.programme.as_bytes());
+        // `Uuid::new_v5` hashes without the processor's instructions for it, and wants the name in one piece.
+        let mut hash = Sha1::new().chain_update(NAMESPACE).chain_update(&self.programme);
         for part in parts {
-            name.push(0);
-            name.extend_from_slice(part.as_bytes());
+            hash.update([0]);
+            hash.update(part);
         }
-        name.push(0);
-        name.extend_from_slice(&number.to_be_bytes());
-        Uuid::new_v5(&NAMESPACE, &name)
+        hash.update([0]);
+        hash.update(number.to_be_bytes());
+        let [bytes @ .., _, _, _, _]: [u8; 20] = hash.finalize().into();
+        Builder::from_sha1_bytes(bytes).into_uuid()
     }
 
     /// A change as the `CloudEvent` that is published for it, with the version of the programme that decided it and, on
@@ -477,5 +479,19 @@ fn time_of(event: &Event, at: i64) -> std::borrow::Cow<'_, str> {
     match moment(at).filter(|_| at != event.time.as_second()) {
         Some(own) => own.to_string().into(),
         None => (&*event.time_text).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::RuleId;
+
+    #[test]
+    fn an_id_is_the_uuid_v5_of_programme_event_origin_and_index() {
+        // python3 -c 'import uuid; print(uuid.uuid5(uuid.UUID("6f1c1c2e-91b0-4f3e-9c0b-5d2b7a6e83d1"), "bench\0shop\0e1\0rule\0purchase\0" + "\0" * 7 + "\x03"))'
+        let event = EventId { source: "shop".into(), id: "e1".into() };
+        let id = Renderer::new("bench").entry_id(&event, &Origin::Rule(RuleId::from("purchase")), 3);
+        assert_eq!(id.to_string(), "b19d5bb2-afc9-520e-8568-711ea01e686e");
     }
 }

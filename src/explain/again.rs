@@ -54,7 +54,7 @@ pub(super) fn decide(
     let changes = || outcome.applied.iter().map(|applied| &applied.change);
     let entries: Vec<&Entry> = changes()
         .filter_map(|change| match change {
-            Change::Entry(entry) => Some(entry),
+            Change::Entry(entry) => Some(&**entry),
             Change::Tier(_) | Change::Noted(_) => None,
         })
         .collect();

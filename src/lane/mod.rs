@@ -1,7 +1,7 @@
 //! The lane: one thread that reads events, decides them, keeps accounts and publishes what changed.
 //!
 //! ```text
-//! poll     up to batch.max_events or batch.max_wait
+//! poll     up to batch.max_events; what came while the batch before was processed is not waited for
 //! decode   bytes -> Event, or a dead letter with the reason
 //! load     the accounts that the cache lacks, all buckets at once
 //! decide   in offset order: entries for each event, evolved onto the account
@@ -70,7 +70,7 @@ pub struct LaneSettings {
     pub dedupe_window: Duration,
     /// Records a batch has at most.
     pub max_events: usize,
-    /// How long a batch is gathered at most.
+    /// How long a batch is gathered at most, from when the last one was taken.
     pub max_wait: Duration,
     /// Bytes that a record may have.
     pub max_record_bytes: usize,
@@ -135,6 +135,8 @@ pub struct Lane<L, S> {
     renderer: Renderer,
     metrics: Metrics,
     status: Arc<LaneStatus>,
+    /// Buffers that are used again and again: memory that is fresh from the system costs more than what is written into it.
+    spare: Vec<Vec<u8>>,
     /// Boxed: an account is half a kilobyte, and moves into its batch and back with every batch.
     cache: Cache<MemberId, Box<Account>>,
     positions: Positions,
@@ -209,6 +211,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             cache: Cache::new(settings.cached_accounts.max(1)),
             leases: Leases::default(),
             flood: Flood::new(settings.flood),
+            spare: Vec::new(),
             log,
             store,
             archive,

@@ -17,12 +17,16 @@ use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
 use crate::programme::Programme;
-use crate::rules::{self, Draw, Outside, Refusal, Unsure, clock, due};
+use crate::rules::due::TellTale;
+use crate::rules::{self, Draw, Outside, Refusal, Unsure, clock};
 use crate::store::{
     AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
     ReceiptKey, Returned, Store,
 };
 use crate::types::{Bucket, CampaignId, Coordinates, MemberId, Outputs, Points, TopicPartition};
+
+/// A larger buffer is given back to the system: a flood of large records must not be remembered for ever.
+const LARGEST_SPARE: usize = 1 << 20;
 
 /// One bucket's share of a batch.
 #[derive(Debug)]
@@ -31,7 +35,9 @@ pub(super) struct BucketWork {
     /// Positions in the batch, in its order.
     events: Vec<usize>,
     /// The members' accounts. Loaded ones are evolved in place; a refusal drops them.
-    accounts: HashMap<MemberId, Held>,
+    accounts: Vec<Held>,
+    /// For each event, where its member's account stands among them: looked up once, and not at every step.
+    places: Vec<usize>,
     /// Whether the bucket was refused, so that receipts must be loaded.
     known: Option<Known>,
     verdicts: Vec<Verdict>,
@@ -52,6 +58,7 @@ pub(super) struct BucketWork {
 
 #[derive(Debug)]
 struct Held {
+    member: MemberId,
     /// The account; it moves on to the cache once it is written.
     account: Option<Box<Account>>,
     /// The version that the store holds.
@@ -60,8 +67,8 @@ struct Held {
     snapshot: Option<Snapshot>,
     /// Whether an event said something that the next moment depends on at which something falls due.
     due_moves: bool,
-    /// What the next moment depended on when the account was loaded, see [`due::tell_tale`].
-    tell_tale: [Option<i64>; 5],
+    /// What the next moment depended on when the account was loaded.
+    tell_tale: TellTale,
     /// The version of the programme that decided the account's latest event.
     programme: Option<Arc<Programme>>,
 }
@@ -93,7 +100,8 @@ enum Verdict {
         once: Vec<ReceiptKey>,
         draws: Vec<Draw>,
         returns: Vec<(CampaignId, Points)>,
-        records: HashMap<ReceiptKey, Receipt>,
+        /// Records that are made or changed, each in the receipt of its key, in the order of the keys.
+        records: Vec<(ReceiptKey, Receipt)>,
     },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
@@ -137,7 +145,8 @@ impl BucketWork {
         Self {
             bucket,
             events: Vec::new(),
-            accounts: HashMap::new(),
+            accounts: Vec::new(),
+            places: Vec::new(),
             known: None,
             verdicts: Vec::new(),
             once: Vec::new(),
@@ -167,6 +176,7 @@ impl BucketWork {
         let Self {
             events,
             accounts,
+            places,
             known,
             verdicts,
             draws: drawn,
@@ -178,7 +188,7 @@ impl BucketWork {
             ..
         } = self;
         // Receipts that this batch itself makes: the same event twice in one batch counts once.
-        let mut fresh: HashMap<&str, Receipt> = HashMap::with_capacity(2 * events.len());
+        let mut fresh: Fresh<'_> = HashMap::with_capacity(2 * events.len());
         let mut fresh_once: Vec<ReceiptKey> = Vec::new();
         let asked: RefCell<Vec<ReceiptKey>> = RefCell::default();
         verdicts.clear();
@@ -187,12 +197,12 @@ impl BucketWork {
         grants.clear();
         returned.clear();
         changed.clear();
-        for &at in events.iter() {
+        for (&at, &place) in events.iter().zip(places.iter()) {
             let Some((event, record)) = event(batch, at) else { continue };
             let programme = settings.versions.at(event.time);
-            let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
+            let mut verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
-                None => match accounts.get_mut(&event.member).and_then(Held::account_mut) {
+                None => match accounts.get_mut(place).and_then(Held::account_mut) {
                     Some((account, decided_by)) => {
                         *decided_by = Some(Arc::clone(programme));
                         let paid_before = |key: &ReceiptKey| {
@@ -226,9 +236,9 @@ impl BucketWork {
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
-            if let Verdict::Applied { once, draws, returns, records: made, .. } = &verdict {
+            if let Verdict::Applied { once, draws, returns, records: made, .. } = &mut verdict {
                 fresh_once.extend_from_slice(once);
-                for draw in draws {
+                for draw in draws.iter() {
                     let Some(budget) = Budget::of(programme, &draw.campaign) else { continue };
                     purse.take(&budget, draw, grants);
                     drawn.push((budget, draw.clone()));
@@ -238,7 +248,7 @@ impl BucketWork {
                         .iter()
                         .map(|(campaign, points)| Returned { campaign: campaign.clone(), points: *points }),
                 );
-                changed.extend(made.iter().map(|(key, receipt)| (key.clone(), receipt.clone())));
+                changed.extend(made.drain(..));
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -253,14 +263,19 @@ impl BucketWork {
         !self.missing.is_empty()
     }
 
-    /// What to write for the bucket, if anything.
-    fn commit(&mut self, batch: &[Delivered], published: Vec<OutboxKey>) -> Option<CommitBucket> {
+    /// What to write for the bucket, if anything. What goes to the outbox is gathered in `spare` buffers.
+    fn commit(
+        &mut self,
+        batch: &[Delivered],
+        published: Vec<OutboxKey>,
+        spare: &mut Vec<Vec<u8>>,
+    ) -> Option<CommitBucket> {
         let mut receipts = Vec::with_capacity(2 * self.events.len());
-        let mut outbox: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
-        for (&at, verdict) in self.events.iter().zip(&self.verdicts) {
+        let mut unpacked: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
+        for ((&at, &place), verdict) in self.events.iter().zip(&self.places).zip(&self.verdicts) {
             let Some((event, record)) = event(batch, at) else { continue };
             if let (Verdict::Applied { .. } | Verdict::Again(_), Some(held)) =
-                (verdict, self.accounts.get_mut(&event.member))
+                (verdict, self.accounts.get_mut(place))
             {
                 let again = matches!(verdict, Verdict::Again(_));
                 held.show(&event.time_text, again);
@@ -277,14 +292,15 @@ impl BucketWork {
             receipts.extend(once.iter().map(|key| (key.clone(), receipt.clone())));
             receipts.push((event.receipt_key.clone(), receipt));
             for (channel, member, payload) in rendered {
-                let blob = blob_of(&mut outbox, record);
+                let blob = blob_of(&mut unpacked, record, spare);
                 outbox::push(blob, record.at.offset, *channel, member, payload);
             }
         }
-        let (mut accounts, mut due) = (Vec::new(), Vec::new());
-        for (member, held) in &mut self.accounts {
+        let (mut accounts, mut due) = (Vec::with_capacity(self.accounts.len()), Vec::new());
+        for held in &mut self.accounts {
+            let member = &held.member;
             if let (Some(account), Some(programme)) = (&held.account, &held.programme)
-                && (held.due_moves || due::tell_tale(account) != held.tell_tale)
+                && (held.due_moves || held.tell_tale.may_move(programme, account))
             {
                 due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
             }
@@ -306,9 +322,17 @@ impl BucketWork {
         if receipts.is_empty() && published.is_empty() {
             return None;
         }
-        for (_, blob) in &mut outbox {
-            *blob = outbox::pack(blob);
-        }
+        let outbox = unpacked
+            .into_iter()
+            .map(|(key, mut records)| {
+                let blob = outbox::pack(&records);
+                records.clear();
+                if records.capacity() <= LARGEST_SPARE {
+                    spare.push(records);
+                }
+                (key, blob)
+            })
+            .collect();
         Some(CommitBucket {
             bucket: self.bucket,
             accounts,
@@ -352,6 +376,7 @@ impl BucketWork {
     /// Has the bucket decided again, from the accounts as they are stored.
     pub(super) fn undo(&mut self) {
         self.accounts.clear();
+        self.places.clear();
         self.verdicts.clear();
         // What was asked for is loaded with the accounts; whoever changed a record changed its account.
         let known = std::mem::take(&mut self.records).into_keys();
@@ -360,9 +385,12 @@ impl BucketWork {
 
     /// The commit is done: what was written is what is published.
     fn written(&mut self, accounts: Vec<AccountWrite>) {
-        for write in accounts.into_iter().filter(|write| !write.json.is_empty()) {
-            let snapshot = self.accounts.get_mut(&write.member).and_then(|held| held.snapshot.as_mut());
-            if let Some(snapshot) = snapshot {
+        // Both are in the order of the accounts.
+        let mut held = self.accounts.iter_mut();
+        for write in accounts {
+            let of_it = held.by_ref().find(|held| held.member == write.member);
+            let snapshot = of_it.and_then(|held| held.snapshot.as_mut());
+            if let Some(snapshot) = snapshot.filter(|_| !write.json.is_empty()) {
                 snapshot.json = write.json;
             }
         }
@@ -370,10 +398,11 @@ impl BucketWork {
 }
 
 impl Held {
-    fn stored(account: Box<Account>) -> Self {
+    fn stored(member: MemberId, account: Box<Account>) -> Self {
         Self {
+            member,
             stored: account.version,
-            tell_tale: due::tell_tale(&account),
+            tell_tale: TellTale::of(&account),
             account: Some(account),
             snapshot: None,
             due_moves: false,
@@ -396,14 +425,18 @@ impl Held {
 }
 
 /// The blob of the record's partition, whose key grows to hold the record's offset.
-fn blob_of<'a>(outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>, record: &Record) -> &'a mut Vec<u8> {
+fn blob_of<'a>(
+    outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>,
+    record: &Record,
+    spare: &mut Vec<Vec<u8>>,
+) -> &'a mut Vec<u8> {
     let at = &record.at;
     let found = outbox
         .iter()
         .position(|(key, _)| key.partition.partition == at.partition && key.partition.topic == at.topic);
     let place = found.unwrap_or_else(|| {
         let key = OutboxKey { partition: at.topic_partition(), first: at.offset, last: at.offset };
-        outbox.push((key, Vec::new()));
+        outbox.push((key, spare.pop().unwrap_or_default()));
         outbox.len() - 1
     });
     #[allow(clippy::indexing_slicing)] // `place` was just found or pushed
@@ -412,46 +445,50 @@ fn blob_of<'a>(outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>, record: &Record) -> &'
     blob
 }
 
+/// Receipts that a batch itself makes: where the event came in, and its payload's hash.
+type Fresh<'b> = HashMap<&'b str, (&'b Coordinates, u64)>;
+
 /// Tells an event that counted before from a new one, and remembers the new one.
 fn recognise<'b>(
     event: &'b Event,
-    at: &Coordinates,
+    at: &'b Coordinates,
     known: Option<&Known>,
-    fresh: &mut HashMap<&'b str, Receipt>,
+    fresh: &mut Fresh<'b>,
 ) -> Option<Verdict> {
     let stored = |key: &str| known.and_then(|known| known.receipts.get(key));
-    if let Some(receipt) = stored(&event.receipt_key).or_else(|| fresh.get(event.receipt_key.as_ref())) {
-        return Some(if receipt.at == *at {
+    let of_event = stored(&event.receipt_key).map(|receipt| (&receipt.at, receipt.fingerprint));
+    if let Some((counted_at, fingerprint)) = of_event.or_else(|| fresh.get(&*event.receipt_key).copied()) {
+        return Some(if counted_at == at {
             let place = (at.topic_partition(), at.offset);
             match known.and_then(|known| known.unpublished.get(&place)) {
                 Some(records) => Verdict::Again(records.clone()),
                 None => Verdict::Replayed,
             }
-        } else if receipt.fingerprint == event.fingerprint {
+        } else if fingerprint == event.fingerprint {
             Verdict::Duplicate("event_id")
         } else {
             let detail = format!(
-                "event {} came at {} with another payload; an event is never changed, send a new one",
-                event.id, receipt.at
+                "event {} came at {counted_at} with another payload; an event is never changed, send a new one",
+                event.id
             );
             Verdict::Rejected(Rejected::new(Reason::ConflictingDuplicate, detail))
         });
     }
-    let receipt = Receipt { at: at.clone(), fingerprint: event.fingerprint, record: None };
+    let receipt = (at, event.fingerprint);
     if let Some(business) = &event.business_key {
         if stored(business).is_some() || fresh.contains_key(business.as_ref()) {
             return Some(Verdict::Duplicate("business_key"));
         }
-        fresh.insert(business, receipt.clone());
+        fresh.insert(business, receipt);
     }
     fresh.insert(&event.receipt_key, receipt);
     None
 }
 
 /// A rejected event leaves no receipt, so that it can be sent again once it is right.
-fn forget(event: &Event, at: &Coordinates, fresh: &mut HashMap<&str, Receipt>) {
+fn forget(event: &Event, at: &Coordinates, fresh: &mut Fresh<'_>) {
     for key in event.business_key.iter().chain([&event.receipt_key]) {
-        if fresh.get(key.as_ref()).is_some_and(|receipt| receipt.at == *at) {
+        if fresh.get(key.as_ref()).is_some_and(|(counted_at, _)| *counted_at == at) {
             fresh.remove(key.as_ref());
         }
     }
@@ -474,11 +511,13 @@ fn decide_event(event: &Event, account: &mut Account, deciding: &Deciding<'_>) -
     match rules::apply(programme, account, event, retention, outside) {
         Ok(outcome) => {
             let own = Receipt { at: (*at).clone(), fingerprint: event.fingerprint, record: None };
-            let mut records: HashMap<ReceiptKey, Receipt> = HashMap::with_capacity(outcome.records.len());
+            // In the order of their keys: the same decision is the same bytes.
+            let mut records: BTreeMap<&ReceiptKey, Receipt> = BTreeMap::new();
             for (key, json) in &outcome.records {
                 let receipt = records.get(key).cloned().or_else(|| made(key)).unwrap_or_else(|| own.clone());
-                records.insert(key.clone(), Receipt { record: Some(json.clone()), ..receipt });
+                records.insert(key, Receipt { record: Some(json.clone()), ..receipt });
             }
+            let records: Vec<_> = records.into_iter().map(|(key, receipt)| (key.clone(), receipt)).collect();
             let mut left = outcome.applied.first().map(|_| left_receipts(event, &outcome, &own, &records));
             let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
             for applied in &outcome.applied {
@@ -516,13 +555,12 @@ fn left_receipts(
     event: &Event,
     outcome: &rules::Outcome,
     own: &Receipt,
-    records: &HashMap<ReceiptKey, Receipt>,
+    records: &[(ReceiptKey, Receipt)],
 ) -> LedgerReceipts {
     let keys = event.business_key.iter().chain(&outcome.once);
-    let plain = keys.filter(|key| !records.contains_key(*key)).map(|key| (key.clone(), own.clone()));
-    // In the order of their keys: the same decision is the same bytes.
-    let records: BTreeMap<_, _> = records.iter().collect();
-    let records = records.into_iter().map(|(key, receipt)| (key.clone(), receipt.clone()));
+    let is_record = |key: &ReceiptKey| records.iter().any(|(record, _)| record == key);
+    let plain = keys.filter(|key| !is_record(key)).map(|key| (key.clone(), own.clone()));
+    let records = records.iter().cloned();
     let mut budgets: BTreeMap<CampaignId, Points> = BTreeMap::new();
     let taken = outcome.draws.iter().map(|draw| (&draw.campaign, draw.paid.0.max(0)));
     let returned = outcome.returns.iter().map(|(campaign, points)| (campaign, -points.0));
@@ -540,17 +578,21 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut asked = Vec::new();
         for (at, work) in open.iter_mut().enumerate() {
             let mut members = Vec::new();
-            work.accounts.reserve(work.events.len());
+            let mut places: HashMap<&MemberId, usize> = HashMap::with_capacity(work.events.len());
+            work.accounts.reserve_exact(work.events.len());
+            work.places.reserve_exact(work.events.len());
             for &at in &work.events {
                 let Some((event, _)) = event(batch, at) else { continue };
-                if let Slot::Vacant(slot) = work.accounts.entry(event.member.clone()) {
-                    if let Some((_, account)) = self.cache.remove(&event.member) {
-                        slot.insert(Held::stored(account));
-                    } else {
+                let place = *places.entry(&event.member).or_insert_with(|| {
+                    let account = self.cache.remove(&event.member).map(|(_, account)| account);
+                    let account = account.unwrap_or_else(|| {
                         members.push(event.member.clone());
-                        slot.insert(Held::stored(Box::new(Account::new(event.member.clone()))));
-                    }
-                }
+                        Box::new(Account::new(event.member.clone()))
+                    });
+                    work.accounts.push(Held::stored(event.member.clone(), account));
+                    work.accounts.len() - 1
+                });
+                work.places.push(place);
             }
             let mut receipts: Vec<ReceiptKey> = if work.known.is_some() {
                 receipt_keys(batch, &work.events).chain(work.once.iter().cloned()).collect()
@@ -593,12 +635,15 @@ impl<L: Log, S: Store> Lane<L, S> {
         wanted: LoadBucket,
         loaded: LoadedBucket,
     ) -> Result<(), Left> {
+        // Who was asked for is in the order of the accounts.
+        let mut held = work.accounts.iter_mut();
         for (member, json) in wanted.members.into_iter().zip(loaded.accounts) {
-            let Some(json) = json else { continue };
+            let held = held.by_ref().find(|held| held.member == member);
+            let (Some(held), Some(json)) = (held, json) else { continue };
             let account = Account::from_json(&json).map_err(|error| {
                 LaneError::Unreadable(format!("an account in bucket {}: {error}", work.bucket.0))
             })?;
-            work.accounts.insert(member, Held::stored(Box::new(account)));
+            *held = Held::stored(member, Box::new(account));
         }
         let mut found: Vec<(ReceiptKey, Receipt)> = Vec::new();
         for (key, receipt) in wanted.receipts.into_iter().zip(loaded.receipts) {
@@ -636,7 +681,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut places = Vec::with_capacity(open.len());
         for (at, work) in open.iter_mut().enumerate() {
             let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
-            if let Some(commit) = work.commit(batch, published) {
+            if let Some(commit) = work.commit(batch, published, &mut self.spare) {
                 commits.push(commit);
                 places.push(at);
             }
@@ -680,9 +725,9 @@ impl<L: Log, S: Store> Lane<L, S> {
         let mut refused = Vec::new();
         for (mut work, written) in open.into_iter().zip(written) {
             if written {
-                for (member, held) in &mut work.accounts {
+                for held in &mut work.accounts {
                     if let Some(account) = held.account.take() {
-                        self.cache.insert(member.clone(), account);
+                        self.cache.insert(held.member.clone(), account);
                     }
                 }
                 settled.push(work);
@@ -759,9 +804,9 @@ impl<L: Log, S: Store> Lane<L, S> {
                 };
                 tally.event(Some(&event.kind), result);
             }
-            for (member, held) in &mut work.accounts {
+            for held in &mut work.accounts {
                 let Some(Snapshot { version, time, json }) = held.snapshot.take() else { continue };
-                records.push(self.snapshot(member, version, &time, &json));
+                records.push(self.snapshot(&held.member, version, &time, &json));
             }
         }
         records

@@ -224,7 +224,8 @@ pub enum Partitions {
 /// The log, for one lane. Blocking. Between [`Log::begin`] and [`Log::commit`] or [`Log::abort`] it
 /// never polls the consumer, so that no rebalance happens inside a transaction.
 pub trait Log {
-    /// Waits for records until there are `max_events` or `max_wait` has passed since the call.
+    /// Waits for records until there are `max_events`, or until there are some and `max_wait` has passed since the last ones were
+    /// taken, or until it has passed since the call.
     /// A rebalance ends the wait at once and drops what was gathered.
     fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError>;
 

@@ -43,19 +43,37 @@ pub fn latest(programme: &Programme, account: &Account, now: i64) -> Option<i64>
 }
 
 /// What tells, without a look at a calendar, that the next moment of an account may be another one.
-pub fn tell_tale(account: &Account) -> [Option<i64>; 5] {
-    let tier = account.tier.as_ref();
-    [
-        account.held.first().and_then(|lot| lot.release),
-        account.lots.first().and_then(|lot| lot.expires),
-        account.lots.first_unnoticed().and_then(|lot| lot.expires),
-        // A refund may take what the next review asks for, so that its member is to be told of it.
-        tier.map(|tier| {
-            let moment = tier.until.unwrap_or(tier.since).wrapping_add(i64::from(tier.noticed.is_some()));
-            moment.wrapping_mul(1_000_003).wrapping_add(account.earned.total.0)
-        }),
-        account.waiting.iter().map(|waiting| waiting.until).min(),
-    ]
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TellTale {
+    points: [Option<i64>; 3],
+    level: Option<[Option<i64>; 3]>,
+    earned: Points,
+    waits: Option<i64>,
+}
+
+impl TellTale {
+    /// Of an account as it is.
+    pub fn of(account: &Account) -> Self {
+        Self {
+            points: [
+                account.held.first().and_then(|lot| lot.release),
+                account.lots.first().and_then(|lot| lot.expires),
+                account.lots.first_unnoticed().and_then(|lot| lot.expires),
+            ],
+            level: account.tier.as_ref().map(|tier| [Some(tier.since), tier.until, tier.noticed]),
+            earned: account.earned.total,
+            waits: account.waiting.iter().map(|waiting| waiting.until).min(),
+        }
+    }
+
+    /// Whether the account's next moment may be another one by now. What was earned moves it only where levels are reviewed:
+    /// a refund may take what the next review asks for, so that its member is to be told of it.
+    pub fn may_move(&self, programme: &Programme, account: &Account) -> bool {
+        let now = Self::of(account);
+        let reviews = programme.tiers.as_ref().is_some_and(|tiers| tiers.review.is_some());
+        let earned = if reviews && now.level.is_some() { now.earned } else { self.earned };
+        Self { earned, ..now } != *self
+    }
 }
 
 fn things(programme: &Programme, account: &Account) -> [Option<(i64, What)>; 5] {
@@ -138,23 +156,23 @@ fn change(
             let due =
                 account.held.clone().take_while(|lot| lot.release.is_some_and(|release| release <= moment));
             let entry = draft.entry_of(EntryKind::Released, &Origin::Act(Act::Release), sum(&due)?);
-            Change::Entry(Entry { more: lots(due), ..draft.at_moment(entry, moment) })
+            Change::Entry(Box::new(Entry { more: lots(due), ..draft.at_moment(entry, moment) }))
         }
         What::Expiry => {
             let due =
                 account.lots.clone().take_while(|lot| lot.expires.is_some_and(|expires| expires <= moment));
             let points = Points::ZERO.minus(sum(&due)?)?;
             let entry = draft.entry_of(EntryKind::Expired, &Origin::Act(Act::Expiry), points);
-            Change::Entry(Entry { more: lots(due), ..draft.at_moment(entry, moment) })
+            Change::Entry(Box::new(Entry { more: lots(due), ..draft.at_moment(entry, moment) }))
         }
         What::Notice => {
             let Some(first) = account.lots.first_unnoticed() else { return Ok(None) };
             let entry = draft.entry_of(EntryKind::Expiring, &Origin::Act(Act::Expiry), Points::ZERO);
-            Change::Entry(Entry {
+            Change::Entry(Box::new(Entry {
                 more: lots(vec![*first]),
                 expires: first.expires,
                 ..draft.at_moment(entry, moment)
-            })
+            }))
         }
         What::Review => return Ok(tier::reviewed(programme, account).map(Change::Tier)),
         What::ReviewNotice => return Ok(tier::review_due(programme, account, moment).map(Change::Tier)),

@@ -169,8 +169,12 @@ fn apply_unchecked(
     account.can_take(comes.map(|entry| entry.points).try_fold(Points::ZERO, Points::plus)?)?;
     let measured = programme.tiers.as_ref().filter(|_| reverses.is_some());
     let measured = measured.map(|tiers| tier::measure(programme, tiers, account, event.time.as_second()));
-    applied.reserve(entries.len() + 1);
-    let changes = entries.into_iter().map(Change::Entry).chain(noted.into_iter().map(Change::Noted));
+    // Kept until the batch is published: no room for more than what comes.
+    applied.reserve_exact(entries.len() + noted.len() + usize::from(tier.is_some()));
+    let changes = entries
+        .into_iter()
+        .map(|entry| Change::Entry(Box::new(entry)))
+        .chain(noted.into_iter().map(Change::Noted));
     for change in changes.chain(tier.map(Change::Tier)) {
         applied.push(evolve(account, change, retention)?);
     }

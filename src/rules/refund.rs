@@ -48,7 +48,7 @@ pub(super) fn decide(
     give_back(case, &mut decided, &mut draft, refund, &order)?;
     let mut with_returned = Cow::Borrowed(account);
     for entry in &decided.entries {
-        with_returned.to_mut().evolve(&Change::Entry(entry.clone()), retention)?;
+        with_returned.to_mut().evolve(&Change::Entry(Box::new(entry.clone())), retention)?;
     }
     // What a merged account lacks the other one has.
     let shortfall = if account.closed.is_some() { Shortfall::Negative } else { programme.shortfall };

@@ -759,3 +759,25 @@ redemption: {rewards: [{id: mug, kind: goods, points: 5}]}
     };
     assert_eq!((once("spring"), once("summer")), (1, 1));
 }
+
+/// What a member who reaches a level by a first order and orders once more tells by either: whether their next moment may
+/// be another one.
+fn moves(tiers: &str) -> [bool; 2] {
+    let text = format!(
+        "programme: p\ntimezone: UTC\ncurrency: CNY\ntiers:\n  window: P12M\n{tiers}  levels: [{{id: basic, from: 0}}, {{id: gold, from: 100}}]\n\
+         rules:\n  - {{id: buy, on: order.paid, earn: {{points: 1, per: 1.00}}}}\n"
+    );
+    let programme = Programme::parse("programme.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut account = Account::new("m".into());
+    ["2026-03-01T10:00:00Z", "2026-03-02T10:00:00Z"].map(|time| {
+        let before = due::TellTale::of(&account);
+        run(&programme, &mut account, &order(&programme, time, time, "200"));
+        before.may_move(&programme, &account)
+    })
+}
+
+#[test]
+fn what_is_earned_moves_what_falls_due_of_a_level_only_where_levels_are_reviewed() {
+    assert_eq!(moves(""), [true, false]);
+    assert_eq!(moves("  review: {every: P1Y, drop: one_level, notice: P30D}\n"), [true, true]);
+}

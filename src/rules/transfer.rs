@@ -226,7 +226,7 @@ pub(super) fn follow(case: &Case<'_>, mut decided: Decided) -> Result<Decided, R
     decided.reverses = None;
     let mut after = account.clone();
     for entry in &decided.entries {
-        after.evolve(&Change::Entry(entry.clone()), retention)?;
+        after.evolve(&Change::Entry(Box::new(entry.clone())), retention)?;
     }
     let (entries, lots, owed) = empty_into(&mut Draft::new(case), &after, into)?;
     let total = after.earned.total.minus(account.earned.total)?;

@@ -43,6 +43,8 @@ pub(super) struct Reader {
     paused: Vec<TopicPartition>,
     /// Records that came while the lane could not work.
     held: Vec<Record>,
+    /// When a poll last came back with records.
+    taken: Instant,
     snapshots_seen: u64,
     idle_polls: u32,
 }
@@ -78,6 +80,7 @@ impl Reader {
             joined: false,
             paused: Vec::new(),
             held: Vec::new(),
+            taken: made,
             snapshots_seen: 0,
             idle_polls: 0,
         };
@@ -89,7 +92,8 @@ impl Reader {
 
     /// See [`crate::log::Log::poll`].
     pub(super) fn poll(&mut self, max_events: usize, max_wait: Duration) -> Result<Polled, LogError> {
-        let deadline = Instant::now() + max_wait;
+        let began = Instant::now();
+        let deadline = began + max_wait;
         self.resume()?;
         if let Some(assigned) = self.settle()? {
             return Ok(Polled::Assigned(assigned));
@@ -120,7 +124,8 @@ impl Reader {
                         return Ok(Polled::Assigned(assigned));
                     }
                     self.idle();
-                    wait = deadline.saturating_duration_since(Instant::now());
+                    let until = wait_until(began, self.taken, max_wait, records.is_empty());
+                    wait = until.saturating_duration_since(Instant::now());
                     if wait.is_zero() {
                         break;
                     }
@@ -129,6 +134,9 @@ impl Reader {
                     }
                 }
             }
+        }
+        if !records.is_empty() {
+            self.taken = Instant::now();
         }
         Ok(Polled::Records(records))
     }
@@ -384,6 +392,14 @@ impl Drop for Reader {
     }
 }
 
+/// Until when a poll waits for more records, where the last ones were taken at that time. They have gathered since then, while
+/// those were processed: this counts, or a lane would stand still beside work that is there. So one that is busy takes what
+/// has come meanwhile, one that was idle takes its first record at once, and neither takes more than a batch each `max_wait`.
+fn wait_until(began: Instant, taken: Instant, max_wait: Duration, has_none: bool) -> Instant {
+    let since = if has_none { began } else { taken };
+    since + max_wait
+}
+
 pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }
@@ -401,4 +417,21 @@ fn interned(given: Vec<(String, i32)>) -> Vec<TopicPartition> {
         }
     };
     given.into_iter().map(|(topic, partition)| TopicPartition { topic: name_of(topic), partition }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_waited_for_from_the_last_batch_on_and_without_any_from_the_call_on() {
+        let taken = Instant::now();
+        let after = |ms| taken + Duration::from_millis(ms);
+        let wait = Duration::from_millis(20);
+        // The lane processed its batch for 5 ms, for 90 ms, or had nothing to do for a second.
+        for (began, with_some, with_none) in [(5, 20, 25), (90, 20, 110), (1000, 20, 1020)] {
+            assert_eq!(wait_until(after(began), taken, wait, false), after(with_some));
+            assert_eq!(wait_until(after(began), taken, wait, true), after(with_none));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Reads what Redis answered. An answer of another shape than asked for is an error, never a panic.
 
+use std::fmt::Write as _;
+
 use redis::Value;
 
 use super::budgets::Leased;
@@ -214,10 +216,17 @@ pub(super) fn ranges(text: &[u8]) -> Result<Vec<OffsetRange>, StoreError> {
 /// another space the record where there is one. That is format 1. Another one begins with [`OTHER_FORMAT`], its number and a
 /// space, so that a worker that does not know it says so.
 pub(super) fn receipt_text(receipt: &Receipt) -> String {
-    match &receipt.record {
-        None => format!("{} {:016x}", receipt.at, receipt.fingerprint),
-        Some(record) => format!("{} {:016x} {record}", receipt.at, receipt.fingerprint),
+    const NUMBERS: usize = 50;
+    let record = receipt.record.as_deref();
+    let size = receipt.at.topic.as_str().len() + NUMBERS + record.map_or(0, |record| 1 + record.len());
+    let mut text = String::with_capacity(size);
+    // Writing to a string does not fail.
+    let _always_written = write!(text, "{} {:016x}", receipt.at, receipt.fingerprint);
+    if let Some(record) = record {
+        text.push(' ');
+        text.push_str(record);
     }
+    text
 }
 
 /// What a receipt of another format than the first begins with; no topic's name does.
