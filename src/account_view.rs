@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::{Account, HistoryEntry, HistoryLine, Lot, Retention, period_index};
+use crate::account::{Account, HistoryEntry, Lot, Retention, period_index};
 use crate::entry::{Act, Origin, Why};
 use crate::programme::{Level, Limit, Measure, Most, Period, Programme, Tiers, Window};
 use crate::rules::{due, tier};
@@ -240,9 +240,10 @@ impl AccountView {
             limits: limits.collect(),
             history: account
                 .history
-                .iter()
+                .entries()
+                .into_iter()
                 .rev()
-                .filter_map(HistoryLine::read)
+                .flatten()
                 .map(|entry| EntryView::of(&entry))
                 .collect(),
         }

@@ -41,7 +41,7 @@ pub struct Published {
     /// The version of the programme that decided it.
     pub programme_version: Box<str>,
     /// What the event left in the store; on its first change only.
-    pub receipts: Option<Box<LedgerReceipts>>,
+    pub receipts: Option<Box<LedgerReceipts<'static>>>,
     /// Its link of the member's chain; nothing where it was published before there was a chain.
     pub chain: Option<Chain>,
 }
@@ -115,7 +115,7 @@ struct Common {
     version: u64,
     event: EventRef,
     programme: ProgrammeRef,
-    receipts: Option<Box<LedgerReceipts>>,
+    receipts: Option<Box<LedgerReceipts<'static>>>,
     chain: Option<Chain>,
 }
 

@@ -19,6 +19,13 @@ macro_rules! shared_text {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The same text with a count of references of its own: threads that clone one text with every event would wait
+            /// for each other's.
+            #[must_use]
+            pub fn detached(&self) -> Self {
+                Self::from(self.as_str())
+            }
         }
 
         impl From<&str> for $name {
@@ -247,6 +254,18 @@ pub struct Outputs {
 }
 
 impl Outputs {
+    /// The same names, for one lane.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            awards: self.awards.detached(),
+            tier_changes: self.tier_changes.detached(),
+            accounts: self.accounts.detached(),
+            dead_letters: self.dead_letters.detached(),
+            internal: self.internal.detached(),
+        }
+    }
+
     /// Every output with the name of its setting.
     pub fn all(&self) -> [(&'static str, &TopicName); 5] {
         [

@@ -233,12 +233,14 @@ impl Shop {
             fingerprint: event.fingerprint,
             record: None,
         };
-        let keys = event.business_key.iter().map(|key| (key.clone(), own.clone()));
+        let keys = event.business_key.iter().map(|key| (key, &own));
         // As if another event had made them.
         let made = |record: &str| Receipt { fingerprint: 1, record: Some(record.into()), ..own.clone() };
-        let records = outcome.records.iter().map(|(key, record)| (key.clone(), made(record)));
+        let records: Vec<_> =
+            outcome.records.iter().map(|(key, record)| (key.clone(), made(record))).collect();
         let budgets = [("campaign".into(), Points(-5))].into();
-        let mut receipts = Some(LedgerReceipts::new(&own, keys.chain(records), budgets));
+        let left = keys.chain(records.iter().map(|(key, receipt)| (key, receipt)));
+        let mut receipts = Some(LedgerReceipts::new(&own, left, budgets));
         self.records.borrow_mut().extend(outcome.records.iter().cloned());
         for applied in &outcome.applied {
             let (version, receipts) = (&self.programme.version, receipts.take());
@@ -249,7 +251,9 @@ impl Shop {
             self.published.push(change);
         }
         let json = account.to_json();
-        let account = self.renderer.snapshot(&account.member_id, account.version, &event.time_text, &json);
+        let write = |into: &mut Vec<u8>| into.extend_from_slice(&json);
+        let (account, _) =
+            self.renderer.snapshot(&account.member_id, account.version, &event.time_text, write);
         self.published.push(account);
         for message in &outcome.messages {
             let json = self.renderer.message(event, message);

@@ -92,6 +92,7 @@ hold! {
     budgets::asking_twice_by_one_name_is_leasing_once,
     budgets::ending_a_lease_frees_what_was_not_granted_and_ending_twice_is_ending_once,
     budgets::a_commit_that_is_refused_or_repeated_is_not_counted,
+    budgets::buckets_of_every_shape_are_counted_each_for_itself_in_one_commit,
     budgets::grants_of_several_campaigns_are_counted_each_for_itself,
     budgets::a_lease_past_its_deadline_grants_nothing_and_what_is_published_goes_all_the_same,
     budgets::what_a_dead_holder_did_not_grant_comes_back_after_its_lease_lapsed_and_only_that,

@@ -4,6 +4,7 @@
 //! account must know (balances, what limits have counted, what tiers measure) comes from entries.
 
 mod activity;
+mod history;
 mod lots;
 mod profile;
 mod streak;
@@ -11,18 +12,17 @@ mod unknown;
 mod waiting;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::entry::{Absorbed, Chain, Change, Entry, EntryKind, Note, Origin, TierChange, TierWhy, Why};
 use crate::programme::Period;
-use crate::types::{MemberId, Points, PointsOverflow, RewardId, RuleId, TierId};
+use crate::types::{MemberId, Points, PointsOverflow, RuleId, TierId};
 pub use activity::{ACTIVE_MONTHS, ActiveMonth, Activity};
+pub use history::{History, HistoryEntry};
 pub use lots::{Lot, Lots, MOST_LOTS};
 pub use profile::{Attributes, Celebrated, Profile, ProfileUpdate};
 pub use streak::{Run, Streak};
@@ -91,8 +91,8 @@ pub struct Account {
     #[serde(default)]
     pub newest: i64,
     /// The last entries, newest last.
-    #[serde(skip_serializing_if = "VecDeque::is_empty", default)]
-    pub history: VecDeque<HistoryLine>,
+    #[serde(skip_serializing_if = "History::is_empty", default)]
+    pub history: History,
     /// What a newer version keeps in it.
     #[serde(skip)]
     pub unknown: Option<Box<Unknown>>,
@@ -161,67 +161,6 @@ pub struct Used(
     pub Points,
 );
 
-/// An entry of the history as the JSON of a [`HistoryEntry`]. Deciding never looks into the history, and
-/// text that is kept as it is costs a fraction of being read and written anew with every event.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct HistoryLine(#[schemars(with = "HistoryEntry")] Box<RawValue>);
-
-impl PartialEq for HistoryLine {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
-impl HistoryLine {
-    /// The entry; nothing where somebody else wrote something else.
-    pub fn read(&self) -> Option<HistoryEntry> {
-        serde_json::from_str(self.0.get()).ok()
-    }
-}
-
-/// An entry in short form, for "my points" pages.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct HistoryEntry {
-    /// The event's time, in seconds since 1970.
-    #[serde(rename = "t")]
-    pub at: i64,
-    /// What kind of entry it was.
-    #[serde(rename = "k")]
-    pub kind: EntryKind,
-    /// Points moved.
-    #[serde(rename = "p")]
-    pub points: Points,
-    /// Points that were cut, for a declined entry.
-    #[serde(rename = "d", skip_serializing_if = "is_zero", default)]
-    pub declined: Points,
-    /// What paid.
-    pub by: Origin,
-    /// The reward that was given, or that was not, for a declined entry.
-    #[serde(rename = "r", skip_serializing_if = "Option::is_none", default)]
-    #[schemars(with = "RewardId")]
-    pub reward: Option<RewardId>,
-    /// Why it was declined.
-    #[serde(rename = "why", skip_serializing_if = "Option::is_none", default)]
-    pub why: Option<Why>,
-    /// The event: source, a space, id.
-    #[serde(rename = "e")]
-    pub event: Arc<str>,
-}
-
-impl HistoryEntry {
-    /// The entry as it is kept.
-    pub fn line(&self) -> Option<HistoryLine> {
-        // Plain fields have no way to fail; see `Account::to_json`.
-        serde_json::value::to_raw_value(self).ok().map(HistoryLine)
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
-fn is_zero(points: &Points) -> bool {
-    *points == Points::ZERO
-}
-
 /// How much an account remembers. It bounds an account's size; balances do not depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -256,7 +195,7 @@ impl Account {
             profile: Profile::default(),
             activity: Activity::default(),
             newest: i64::MIN,
-            history: VecDeque::new(),
+            history: History::default(),
             unknown: None,
         }
     }
@@ -294,13 +233,31 @@ impl Account {
 
     /// The account as JSON that starts with its version.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(256 + 128 * self.history.len());
+        let mut json = Vec::new();
+        self.clone().write_json(&mut json);
+        json
+    }
+
+    /// Adds [`Account::to_json`] to a text. The account is the same after it; meanwhile its history, which is JSON already
+    /// and most of the text, is out of it, to be copied as it is.
+    pub fn write_json(&mut self, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.reserve_exact(640 + self.history.as_json().len());
+        let history = std::mem::take(&mut self.history);
         // Serialising plain structs into memory has no way to fail: no I/O, and all keys are text.
-        let written = serde_json::to_writer(&mut json, self);
+        let written = serde_json::to_writer(&mut *into, self);
         debug_assert!(written.is_ok());
-        match &self.unknown {
-            None => json,
-            Some(unknown) => unknown.put_back(json),
+        if !history.is_empty() {
+            // Its field is the last; without one there is none.
+            into.truncate(into.len().saturating_sub(1));
+            into.extend_from_slice(b",\"history\":[");
+            into.extend_from_slice(history.as_json());
+            into.extend_from_slice(b"]}");
+        }
+        self.history = history;
+        if let Some(unknown) = &self.unknown {
+            let whole = unknown.put_back(into.split_off(start));
+            into.extend_from_slice(&whole);
         }
     }
 
@@ -405,9 +362,6 @@ impl Account {
             EntryKind::Declined => {}
         }
         if retention.history > 0 {
-            while self.history.len() >= retention.history {
-                self.history.pop_front();
-            }
             let line = HistoryEntry {
                 at: entry.at,
                 kind: entry.kind,
@@ -417,9 +371,8 @@ impl Account {
                 reward: entry.reward.as_ref().map(|reward| reward.id.clone()),
                 why: entry.why,
                 event: entry.event.clone(),
-            }
-            .line();
-            self.history.extend(line);
+            };
+            self.history.push(&line, retention.history);
         }
         Ok(())
     }

@@ -72,8 +72,7 @@ fn account() -> Account {
         gift(EntryKind::Granted, None),
         gift(EntryKind::Declined, Some(Why::AlreadyPaid)),
     ]
-    .iter()
-    .filter_map(HistoryEntry::line)
+    .into_iter()
     .collect();
     account
 }

@@ -1,5 +1,7 @@
 //! What is published of changes, as CloudEvents: their ids and their form on a topic.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rust_decimal::Decimal;
@@ -31,6 +33,8 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_1c2e_91b0_4f3e_9c0b_5d2b_7a6e_83d
 
 /// Bytes that nearly every record fits in.
 const USUAL: usize = 1024;
+/// Bytes of an envelope without its data, mostly.
+const ENVELOPE: usize = 320;
 
 /// What is published, as a `CloudEvent` 1.0 in structured mode. The record's key is the member.
 #[derive(Serialize, JsonSchema)]
@@ -129,7 +133,7 @@ struct Ends<'a> {
     /// What the event left in the store; on its first change only.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LedgerReceipts")]
-    receipts: Option<&'a LedgerReceipts>,
+    receipts: Option<&'a LedgerReceipts<'a>>,
     /// The link of the member's chain that this is: written last of all, see [`Chain::seal`].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Chain")]
@@ -296,7 +300,7 @@ impl Renderer {
         event: &Event,
         applied: &Applied,
         version: &str,
-        receipts: Option<&LedgerReceipts>,
+        receipts: Option<&LedgerReceipts<'_>>,
     ) -> Vec<u8> {
         let ends = Ends { receipts, chain: None };
         let event_ref = EventRef { source: &event.id.source, id: &event.id.id, kind: event.kind.as_str() };
@@ -414,21 +418,28 @@ impl Renderer {
         self.envelope(id, WAITED, member, time, WaitedData { member_id: member, waiting })
     }
 
-    /// An account's snapshot: its JSON as stored, in an envelope.
-    pub fn snapshot(&self, member: &MemberId, version: u64, time: &str, account_json: &[u8]) -> Vec<u8> {
+    /// An account's snapshot: its JSON as stored, which `write` adds, in an envelope; and where in it the account stands.
+    pub fn snapshot(
+        &self,
+        member: &MemberId,
+        version: u64,
+        time: &str,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> (Vec<u8>, Range<usize>) {
         let id = self.id(&["account", member.as_str()], version);
         // The account is embedded as it is, so that it is serialised once for store and topic alike.
         let mut text = Uuid::encode_buffer();
         let id = id.hyphenated().encode_lower(&mut text);
-        let size = USUAL + account_json.len();
-        let mut json = envelope(&self.source, id, "account.changed", member, time, (), size);
+        let mut json = envelope(&self.source, id, "account.changed", member, time, (), ENVELOPE);
         let tail = b"null}";
         if json.ends_with(tail) {
             json.truncate(json.len() - tail.len());
         }
-        json.extend_from_slice(account_json);
+        let start = json.len();
+        write(&mut json);
+        let within = start..json.len();
         json.push(b'}');
-        json
+        (json, within)
     }
 
     fn envelope<D: Serialize>(

@@ -86,7 +86,7 @@ impl Decoder {
     /// A decoder for a programme that names these types and pays in this currency.
     pub fn new(named: Vec<EventType>, currency: &str, max_record_bytes: usize) -> Self {
         Self {
-            named,
+            named: named.iter().map(EventType::detached).collect(),
             versions: None,
             currency: currency.to_owned(),
             digits: money::minor_digits(currency),

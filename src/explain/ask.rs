@@ -456,7 +456,7 @@ fn note_of(as_of: AsOf, ledger: &Ledger, account: &Account) -> Option<String> {
 /// What the account itself keeps of the event, in short.
 fn in_history(account: &Account, event: &EventId) -> Vec<Recorded> {
     let event = event.to_string();
-    let entries = account.history.iter().filter_map(crate::account::HistoryLine::read);
+    let entries = account.history.entries().into_iter().flatten();
     entries.filter(|entry| *entry.event == *event).map(|entry| Recorded::of_history(&entry)).collect()
 }
 

@@ -80,7 +80,7 @@ impl Shop {
     fn write(&mut self, member: &str, json: Vec<u8>) {
         let member = MemberId::from(member);
         let bucket = CommitBucket {
-            accounts: vec![AccountWrite { member: member.clone(), expected: 0, json }],
+            accounts: vec![AccountWrite { member: member.clone(), expected: 0, json: json.into() }],
             ..nothing(BUCKETS.of(&member))
         };
         assert_eq!(self.store.commit(&[bucket]).unwrap(), [Committed::Written]);
@@ -530,8 +530,8 @@ fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
     };
     let mut account = Account::new(member.clone());
     account.version = 1;
-    account.history.extend(
-        HistoryEntry {
+    account.history.push(
+        &HistoryEntry {
             at: 0,
             kind: EntryKind::Earned,
             points: Points(5),
@@ -540,12 +540,12 @@ fn counted(shop: &mut Shop, member: &str, sources: &[&str], id: &str) {
             reward: None,
             why: None,
             event: format!("{} {id}", sources[0]).into(),
-        }
-        .line(),
+        },
+        1,
     );
     let bucket = CommitBucket {
         receipts: sources.iter().map(receipt).collect(),
-        accounts: vec![AccountWrite { member: member.clone(), expected: 0, json: account.to_json() }],
+        accounts: vec![AccountWrite { member: member.clone(), expected: 0, json: account.to_json().into() }],
         ..nothing(BUCKETS.of(&member))
     };
     assert_eq!(shop.store.commit(&[bucket]).unwrap(), [Committed::Written]);

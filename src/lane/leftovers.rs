@@ -98,7 +98,9 @@ pub(super) fn snapshots(
         let Some(json) = json else { continue };
         let account = Account::from_json(&json)
             .map_err(|error| LaneError::Unreadable(format!("an account: {error}")))?;
-        records.push(snapshot_of(outputs, renderer, member, account.version, time, &json));
+        let (text, _) =
+            renderer.snapshot(member, account.version, time, |into| into.extend_from_slice(&json));
+        records.push(snapshot_of(outputs, member, text));
     }
     Ok(records)
 }

@@ -4,7 +4,7 @@
 //! poll     up to batch.max_events; what came while the batch before was processed is not waited for
 //! decode   bytes -> Event, or a dead letter with the reason
 //! load     the accounts that the cache lacks, all buckets at once
-//! decide   in offset order: entries for each event, evolved onto the account
+//! decide   in offset order: entries for each event, evolved onto the account; bucket by bucket what is to be written of them
 //! commit   every bucket atomically: versions unchanged, no receipt seen? then write all of it
 //! publish  begin, produce, send offsets with the group metadata, commit
 //! ```
@@ -51,7 +51,7 @@ use flood::{Flood, FloodLimits};
 use positions::Positions;
 use status::LaneStatus;
 use tally::Tally;
-use work::BucketWork;
+use work::{BucketWork, Spare};
 
 /// What every lane of a worker shares.
 #[derive(Clone, Debug)]
@@ -135,8 +135,7 @@ pub struct Lane<L, S> {
     renderer: Renderer,
     metrics: Metrics,
     status: Arc<LaneStatus>,
-    /// Buffers that are used again and again: memory that is fresh from the system costs more than what is written into it.
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// Boxed: an account is half a kilobyte, and moves into its batch and back with every batch.
     cache: Cache<MemberId, Box<Account>>,
     positions: Positions,
@@ -203,6 +202,7 @@ impl<L: Log, S: Store> Lane<L, S> {
         metrics: Metrics,
         status: Arc<LaneStatus>,
     ) -> Self {
+        let settings = LaneSettings { outputs: settings.outputs.detached(), ..settings };
         let clock_every = settings.clock_every;
         status.take_input(&metrics);
         Self {
@@ -211,7 +211,7 @@ impl<L: Log, S: Store> Lane<L, S> {
             cache: Cache::new(settings.cached_accounts.max(1)),
             leases: Leases::default(),
             flood: Flood::new(settings.flood),
-            spare: Vec::new(),
+            spare: Spare::default(),
             log,
             store,
             archive,
@@ -388,20 +388,27 @@ impl<L: Log, S: Store> Lane<L, S> {
 
             let began = Instant::now();
             let mut purse = self.leases.purse();
+            let mut lacks_records = false;
             for work in &mut open {
                 work.decide(batch, &self.settings, &self.renderer, &mut purse);
+                lacks_records |= work.lacks_records();
+                if !lacks_records {
+                    let published = self.published.get(&work.bucket()).cloned().unwrap_or_default();
+                    let Self { settings, renderer, spare, .. } = self;
+                    work.write_up(batch, &settings.versions, renderer, published, spare);
+                }
             }
             self.observe("decide", began);
             if let Some(why) = open.iter().find_map(BucketWork::unreadable) {
                 return Err(Left::Failed(LaneError::Unreadable(why.to_owned())));
             }
-            if open.iter().any(BucketWork::lacks_records) || self.lease_what_is_short(&open)? {
+            if lacks_records || self.lease_what_is_short(&open)? {
                 open.iter_mut().for_each(BucketWork::undo);
                 continue;
             }
 
             let began = Instant::now();
-            let refused = self.commit(batch, open, &mut settled)?;
+            let refused = self.commit(open, &mut settled)?;
             self.observe("commit", began);
             self.metrics.store_conflicts.inc_by(refused.len() as u64);
             open = refused;

@@ -55,11 +55,19 @@ pub fn push(blob: &mut Vec<u8>, offset: i64, channel: Channel, member: &MemberId
     }
 }
 
-/// Packs records into a blob.
-pub fn pack(records: &[u8]) -> Vec<u8> {
-    let mut blob = vec![VERSION];
-    blob.extend_from_slice(&lz4_flex::compress_prepend_size(records));
-    blob
+/// Packs records into a blob. It is compressed in `space`, which is as large as the records, and larger: kept for the next
+/// blob it is not taken from the system with each.
+pub fn pack(records: &[u8], space: &mut Vec<u8>) -> Vec<u8> {
+    let most = lz4_flex::block::get_maximum_output_size(records.len());
+    if space.len() < most {
+        space.resize(most, 0);
+    }
+    let packed = lz4_flex::block::compress_into(records, space);
+    // There is room for the worst case.
+    let packed = packed.ok().and_then(|length| space.get(..length)).unwrap_or_default();
+    // Records are bounded far below 4 GiB by the broker.
+    let length = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    [&[VERSION][..], &length.to_le_bytes(), packed].concat()
 }
 
 /// Reads a blob.
@@ -133,7 +141,7 @@ mod tests {
             for record in &written {
                 push(&mut blob, record.offset, record.channel, &record.member, &record.payload);
             }
-            prop_assert_eq!(read(&pack(&blob)).unwrap(), written);
+            prop_assert_eq!(read(&pack(&blob, &mut vec![7; 30])).unwrap(), written);
         }
 
         #[test]

@@ -5,23 +5,22 @@ use foldhash::{HashMap, HashMapExt};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::Arc;
 
 use super::budgets::{Budget, Purse};
 use super::outbox::{self, Channel, Unpublished};
-use super::tally::Tally;
+use super::tally::{Effects, Tally};
 use super::{Delivered, Fate, Lane, LaneError, LaneSettings, Left};
 use crate::account::{Account, Retention};
-use crate::entry::{Applied, Chain, Change, LedgerReceipts, Message, Renderer};
+use crate::entry::{Chain, Change, LedgerReceipts, Message, Renderer};
 use crate::event::{Event, Reason, Rejected};
 use crate::log::{Header, Log, OutRecord, Record};
 use crate::metrics::EventResult;
-use crate::programme::Programme;
+use crate::programme::{Programme, Versions};
 use crate::rules::due::TellTale;
-use crate::rules::{self, Draw, Outside, Refusal, Unsure, clock};
+use crate::rules::{self, Draw, Outside, Refusal, clock};
 use crate::store::{
-    AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey, Receipt,
-    ReceiptKey, Returned, Store,
+    AccountJson, AccountWrite, CommitBucket, Committed, DueAt, Grant, LoadBucket, LoadedBucket, OutboxKey,
+    Receipt, ReceiptKey, Returned, Store,
 };
 use crate::types::{Bucket, CampaignId, Coordinates, MemberId, Outputs, Points, TopicPartition};
 
@@ -41,6 +40,8 @@ pub(super) struct BucketWork {
     /// Whether the bucket was refused, so that receipts must be loaded.
     known: Option<Known>,
     verdicts: Vec<Verdict>,
+    /// What was decided, for the metrics.
+    effects: Effects,
     /// What the events of earlier tries paid that is paid once ever: receipts to load with the others.
     once: Vec<ReceiptKey>,
     /// The records that deciding asked for, as the store has them, see [`crate::record`].
@@ -54,6 +55,29 @@ pub(super) struct BucketWork {
     /// What was decided takes this of budgets.
     draws: Vec<(Budget, Draw)>,
     grants: Vec<Grant>,
+    /// What is to be written of it, if anything.
+    commit: Option<CommitBucket>,
+}
+
+/// Memory that is used again and again: fresh from the system it costs more than what is written into it.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    /// What goes to the outbox is gathered in these.
+    records: Vec<Vec<u8>>,
+    /// And packed in this one.
+    packing: Vec<u8>,
+}
+
+impl Spare {
+    fn give_back(&mut self, mut records: Vec<u8>) {
+        records.clear();
+        if records.capacity() <= LARGEST_SPARE {
+            self.records.push(records);
+        }
+        if self.packing.capacity() > 2 * LARGEST_SPARE {
+            self.packing = Vec::new();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -69,16 +93,16 @@ struct Held {
     due_moves: bool,
     /// What the next moment depended on when the account was loaded.
     tell_tale: TellTale,
-    /// The version of the programme that decided the account's latest event.
-    programme: Option<Arc<Programme>>,
+    /// The place in the batch of the event that was decided on the account last, by the programme of its time.
+    decided: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Snapshot {
-    version: u64,
-    /// The time of the event that changed the account last, as upstream wrote it.
-    time: Box<str>,
-    json: Vec<u8>,
+    /// The place in the batch of the event that changed the account last, whose time it bears.
+    at: usize,
+    /// The payload, once it is written.
+    text: Vec<u8>,
 }
 
 /// Receipts and unpublished records that the store holds for this bucket's events.
@@ -93,15 +117,11 @@ struct Known {
 enum Verdict {
     /// It counts now.
     Applied {
-        applied: Vec<Applied>,
         /// What to publish: where, for whom, what.
         rendered: Vec<(Channel, MemberId, Vec<u8>)>,
-        unsure: Vec<Unsure>,
         once: Vec<ReceiptKey>,
         draws: Vec<Draw>,
         returns: Vec<(CampaignId, Points)>,
-        /// Records that are made or changed, each in the receipt of its key, in the order of the keys.
-        records: Vec<(ReceiptKey, Receipt)>,
     },
     /// It counted before the worker crashed: publish what was decided then, byte for byte.
     Again(Vec<Unpublished>),
@@ -149,6 +169,7 @@ impl BucketWork {
             places: Vec::new(),
             known: None,
             verdicts: Vec::new(),
+            effects: Effects::default(),
             once: Vec::new(),
             records: HashMap::new(),
             missing: Vec::new(),
@@ -156,6 +177,7 @@ impl BucketWork {
             returned: Vec::new(),
             draws: Vec::new(),
             grants: Vec::new(),
+            commit: None,
         }
     }
 
@@ -179,6 +201,7 @@ impl BucketWork {
             places,
             known,
             verdicts,
+            effects,
             draws: drawn,
             grants,
             records,
@@ -193,6 +216,7 @@ impl BucketWork {
         let asked: RefCell<Vec<ReceiptKey>> = RefCell::default();
         verdicts.clear();
         verdicts.reserve(events.len());
+        *effects = Effects::default();
         drawn.clear();
         grants.clear();
         returned.clear();
@@ -200,11 +224,12 @@ impl BucketWork {
         for (&at, &place) in events.iter().zip(places.iter()) {
             let Some((event, record)) = event(batch, at) else { continue };
             let programme = settings.versions.at(event.time);
-            let mut verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
+            let mut made_records = Vec::new();
+            let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
                 Some(verdict) => verdict,
                 None => match accounts.get_mut(place).and_then(Held::account_mut) {
-                    Some((account, decided_by)) => {
-                        *decided_by = Some(Arc::clone(programme));
+                    Some((account, decided)) => {
+                        *decided = Some(at);
                         let paid_before = |key: &ReceiptKey| {
                             fresh_once.contains(key)
                                 || known.as_ref().is_some_and(|known| known.receipts.contains_key(key))
@@ -231,14 +256,16 @@ impl BucketWork {
                             at: &record.at,
                             made: &made,
                         };
-                        decide_event(event, account, &deciding)
+                        let (verdict, records) = decide_event(event, account, &deciding, effects);
+                        made_records = records;
+                        verdict
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
             };
-            if let Verdict::Applied { once, draws, returns, records: made, .. } = &mut verdict {
+            if let Verdict::Applied { once, draws, returns, .. } = &verdict {
                 fresh_once.extend_from_slice(once);
-                for draw in draws.iter() {
+                for draw in draws {
                     let Some(budget) = Budget::of(programme, &draw.campaign) else { continue };
                     purse.take(&budget, draw, grants);
                     drawn.push((budget, draw.clone()));
@@ -248,7 +275,7 @@ impl BucketWork {
                         .iter()
                         .map(|(campaign, points)| Returned { campaign: campaign.clone(), points: *points }),
                 );
-                changed.extend(made.drain(..));
+                changed.extend(made_records);
             }
             if let Verdict::Rejected(_) = verdict {
                 forget(event, &record.at, &mut fresh);
@@ -263,13 +290,15 @@ impl BucketWork {
         !self.missing.is_empty()
     }
 
-    /// What to write for the bucket, if anything. What goes to the outbox is gathered in `spare` buffers.
-    fn commit(
+    /// Puts together what is to be written of what was decided: right after it was, while all of it is at hand.
+    pub(super) fn write_up(
         &mut self,
         batch: &[Delivered],
+        versions: &Versions,
+        renderer: &Renderer,
         published: Vec<OutboxKey>,
-        spare: &mut Vec<Vec<u8>>,
-    ) -> Option<CommitBucket> {
+        spare: &mut Spare,
+    ) {
         let mut receipts = Vec::with_capacity(2 * self.events.len());
         let mut unpacked: Vec<(OutboxKey, Vec<u8>)> = Vec::new();
         for ((&at, &place), verdict) in self.events.iter().zip(&self.places).zip(&self.verdicts) {
@@ -278,7 +307,7 @@ impl BucketWork {
                 (verdict, self.accounts.get_mut(place))
             {
                 let again = matches!(verdict, Verdict::Again(_));
-                held.show(&event.time_text, again);
+                held.show(at, again);
                 // What is published again was written with its moment.
                 let moves = event.profile.is_some() || event.internal.is_some() || event.deed.is_some();
                 held.due_moves |= !again && moves;
@@ -286,8 +315,8 @@ impl BucketWork {
             let Verdict::Applied { rendered, once, .. } = verdict else { continue };
             let receipt = Receipt { at: record.at.clone(), fingerprint: event.fingerprint, record: None };
             if let Some(key) = &event.business_key {
-                let with_record = self.changed.remove(key);
-                receipts.push((key.clone(), with_record.unwrap_or_else(|| receipt.clone())));
+                let with_record = self.changed.remove_entry(key);
+                receipts.push(with_record.unwrap_or_else(|| (key.clone(), receipt.clone())));
             }
             receipts.extend(once.iter().map(|key| (key.clone(), receipt.clone())));
             receipts.push((event.receipt_key.clone(), receipt));
@@ -298,42 +327,46 @@ impl BucketWork {
         }
         let (mut accounts, mut due) = (Vec::with_capacity(self.accounts.len()), Vec::new());
         for held in &mut self.accounts {
-            let member = &held.member;
-            if let (Some(account), Some(programme)) = (&held.account, &held.programme)
+            let Held { member, stored, .. } = held;
+            let stored = *stored;
+            let decided = held.decided.and_then(|at| event(batch, at));
+            let programme = decided.map(|(event, _)| versions.at(event.time));
+            if let (Some(account), Some(programme)) = (&held.account, programme)
                 && (held.due_moves || held.tell_tale.may_move(programme, account))
             {
                 due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
             }
-            if let (Some(account), Some(_)) = (&held.account, &held.programme)
-                && account.version == held.stored
+            if let (Some(account), Some(_)) = (&held.account, held.decided)
+                && account.version == stored
             {
                 // That nothing changes was decided on this version, and may be wrong for another.
-                let (expected, json) = (held.stored, Vec::new());
-                accounts.push(AccountWrite { member: member.clone(), expected, json });
+                let json = AccountJson::default();
+                accounts.push(AccountWrite { member: member.clone(), expected: stored, json });
             }
-            let (Some(account), Some(snapshot)) = (&held.account, &mut held.snapshot) else { continue };
-            let json = account.to_json();
-            if account.version == held.stored {
-                snapshot.json = json;
+            let (Some(account), Some(snapshot)) = (&mut held.account, &mut held.snapshot) else { continue };
+            let Some((event, _)) = event(batch, snapshot.at) else { continue };
+            let version = account.version;
+            let (text, within) =
+                renderer.snapshot(member, version, &event.time_text, |into| account.write_json(into));
+            if version == stored {
+                snapshot.text = text;
             } else {
-                accounts.push(AccountWrite { member: member.clone(), expected: held.stored, json });
+                let json = AccountJson::within(text, within);
+                accounts.push(AccountWrite { member: member.clone(), expected: stored, json });
             }
         }
         if receipts.is_empty() && published.is_empty() {
-            return None;
+            return;
         }
         let outbox = unpacked
             .into_iter()
-            .map(|(key, mut records)| {
-                let blob = outbox::pack(&records);
-                records.clear();
-                if records.capacity() <= LARGEST_SPARE {
-                    spare.push(records);
-                }
+            .map(|(key, records)| {
+                let blob = outbox::pack(&records, &mut spare.packing);
+                spare.give_back(records);
                 (key, blob)
             })
             .collect();
-        Some(CommitBucket {
+        self.commit = Some(CommitBucket {
             bucket: self.bucket,
             accounts,
             receipts,
@@ -343,7 +376,7 @@ impl BucketWork {
             grants: self.grants.clone(),
             returned: self.returned.clone(),
             due,
-        })
+        });
     }
 }
 
@@ -378,6 +411,7 @@ impl BucketWork {
         self.accounts.clear();
         self.places.clear();
         self.verdicts.clear();
+        self.commit = None;
         // What was asked for is loaded with the accounts; whoever changed a record changed its account.
         let known = std::mem::take(&mut self.records).into_keys();
         self.missing.extend(known);
@@ -391,7 +425,7 @@ impl BucketWork {
             let of_it = held.by_ref().find(|held| held.member == write.member);
             let snapshot = of_it.and_then(|held| held.snapshot.as_mut());
             if let Some(snapshot) = snapshot.filter(|_| !write.json.is_empty()) {
-                snapshot.json = write.json;
+                snapshot.text = write.json.into_text();
             }
         }
     }
@@ -406,20 +440,21 @@ impl Held {
             account: Some(account),
             snapshot: None,
             due_moves: false,
-            programme: None,
+            decided: None,
         }
     }
 
-    /// The account, and where to note what decided its latest event.
-    fn account_mut(&mut self) -> Option<(&mut Account, &mut Option<Arc<Programme>>)> {
-        Some((self.account.as_mut()?, &mut self.programme))
+    /// The account, and where to note its latest event.
+    fn account_mut(&mut self) -> Option<(&mut Account, &mut Option<usize>)> {
+        Some((self.account.as_mut()?, &mut self.decided))
     }
 
-    /// Has the account's snapshot published, if it changed or `again` what changed it is published.
-    fn show(&mut self, time: &str, again: bool) {
+    /// Has the account's snapshot published, if the event at this place of the batch changed it or `again` what it changed
+    /// is published.
+    fn show(&mut self, at: usize, again: bool) {
         let Some(account) = &self.account else { return };
         if again || account.version != self.stored {
-            self.snapshot = Some(Snapshot { version: account.version, time: time.into(), json: Vec::new() });
+            self.snapshot = Some(Snapshot { at, text: Vec::new() });
         }
     }
 }
@@ -428,7 +463,7 @@ impl Held {
 fn blob_of<'a>(
     outbox: &'a mut Vec<(OutboxKey, Vec<u8>)>,
     record: &Record,
-    spare: &mut Vec<Vec<u8>>,
+    spare: &mut Spare,
 ) -> &'a mut Vec<u8> {
     let at = &record.at;
     let found = outbox
@@ -436,7 +471,7 @@ fn blob_of<'a>(
         .position(|(key, _)| key.partition.partition == at.partition && key.partition.topic == at.topic);
     let place = found.unwrap_or_else(|| {
         let key = OutboxKey { partition: at.topic_partition(), first: at.offset, last: at.offset };
-        outbox.push((key, spare.pop().unwrap_or_default()));
+        outbox.push((key, spare.records.pop().unwrap_or_default()));
         outbox.len() - 1
     });
     #[allow(clippy::indexing_slicing)] // `place` was just found or pushed
@@ -506,21 +541,34 @@ struct Deciding<'a> {
     made: &'a dyn Fn(&ReceiptKey) -> Option<Receipt>,
 }
 
-fn decide_event(event: &Event, account: &mut Account, deciding: &Deciding<'_>) -> Verdict {
+/// Decides an event that counts, and says which records it makes or changes, each in the receipt of its key, in the order of
+/// the keys.
+fn decide_event(
+    event: &Event,
+    account: &mut Account,
+    deciding: &Deciding<'_>,
+    effects: &mut Effects,
+) -> (Verdict, Vec<(ReceiptKey, Receipt)>) {
     let Deciding { programme, retention, renderer, outside, at, made } = deciding;
     match rules::apply(programme, account, event, retention, outside) {
-        Ok(outcome) => {
+        Ok(mut outcome) => {
             let own = Receipt { at: (*at).clone(), fingerprint: event.fingerprint, record: None };
-            // In the order of their keys: the same decision is the same bytes.
-            let mut records: BTreeMap<&ReceiptKey, Receipt> = BTreeMap::new();
-            for (key, json) in &outcome.records {
-                let receipt = records.get(key).cloned().or_else(|| made(key)).unwrap_or_else(|| own.clone());
-                records.insert(key, Receipt { record: Some(json.clone()), ..receipt });
+            let mut records: Vec<(ReceiptKey, Receipt)> = Vec::with_capacity(outcome.records.len());
+            for (key, json) in outcome.records.drain(..) {
+                if let Some((_, receipt)) = records.iter_mut().find(|(known, _)| *known == key) {
+                    receipt.record = Some(json);
+                    continue;
+                }
+                let receipt = made(&key).unwrap_or_else(|| own.clone());
+                records.push((key, Receipt { record: Some(json), ..receipt }));
             }
-            let records: Vec<_> = records.into_iter().map(|(key, receipt)| (key.clone(), receipt)).collect();
+            // In the order of their keys: the same decision is the same bytes.
+            records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
             let mut left = outcome.applied.first().map(|_| left_receipts(event, &outcome, &own, &records));
             let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
+            effects.unsure(programme, &outcome.unsure);
             for applied in &outcome.applied {
+                effects.applied(applied);
                 let channel = match applied.change {
                     Change::Entry(_) | Change::Noted(_) => Channel::Awards,
                     Change::Tier(_) => Channel::TierChanges,
@@ -536,31 +584,31 @@ fn decide_event(event: &Event, account: &mut Account, deciding: &Deciding<'_>) -
                 };
                 (channel, message.addressee(&event.member).clone(), renderer.message(event, message))
             }));
-            let rules::Outcome { applied, unsure, once, draws, returns, .. } = outcome;
-            Verdict::Applied { applied, rendered, unsure, once, draws, returns, records }
+            let rules::Outcome { once, draws, returns, .. } = outcome;
+            (Verdict::Applied { rendered, once, draws, returns }, records)
         }
         Err(Refusal::Overflow(overflow)) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
-            Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail))
+            (Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail)), Vec::new())
         }
         Err(refusal @ Refusal::TooManyWaiting) => {
-            Verdict::Rejected(Rejected::new(Reason::TooManyWaiting, refusal.to_string()))
+            (Verdict::Rejected(Rejected::new(Reason::TooManyWaiting, refusal.to_string())), Vec::new())
         }
-        Err(refusal @ Refusal::Unreadable { .. }) => Verdict::Unreadable(refusal.to_string()),
+        Err(refusal @ Refusal::Unreadable { .. }) => (Verdict::Unreadable(refusal.to_string()), Vec::new()),
     }
 }
 
 /// What an event leaves in the store beside its change of the account, for the ledger.
-fn left_receipts(
-    event: &Event,
-    outcome: &rules::Outcome,
-    own: &Receipt,
-    records: &[(ReceiptKey, Receipt)],
-) -> LedgerReceipts {
+fn left_receipts<'a>(
+    event: &'a Event,
+    outcome: &'a rules::Outcome,
+    own: &'a Receipt,
+    records: &'a [(ReceiptKey, Receipt)],
+) -> LedgerReceipts<'a> {
     let keys = event.business_key.iter().chain(&outcome.once);
     let is_record = |key: &ReceiptKey| records.iter().any(|(record, _)| record == key);
-    let plain = keys.filter(|key| !is_record(key)).map(|key| (key.clone(), own.clone()));
-    let records = records.iter().cloned();
+    let plain = keys.filter(|key| !is_record(key)).map(|key| (key, own));
+    let records = records.iter().map(|(key, receipt)| (key, receipt));
     let mut budgets: BTreeMap<CampaignId, Points> = BTreeMap::new();
     let taken = outcome.draws.iter().map(|draw| (&draw.campaign, draw.paid.0.max(0)));
     let returned = outcome.returns.iter().map(|(campaign, points)| (campaign, -points.0));
@@ -673,15 +721,13 @@ impl<L: Log, S: Store> Lane<L, S> {
     /// refused is returned, to be loaded with receipts and decided again.
     pub(super) fn commit(
         &mut self,
-        batch: &[Delivered],
         mut open: Vec<BucketWork>,
         settled: &mut Vec<BucketWork>,
     ) -> Result<Vec<BucketWork>, Left> {
         let mut commits = Vec::with_capacity(open.len());
         let mut places = Vec::with_capacity(open.len());
         for (at, work) in open.iter_mut().enumerate() {
-            let published = self.published.get(&work.bucket).cloned().unwrap_or_default();
-            if let Some(commit) = work.commit(batch, published, &mut self.spare) {
+            if let Some(commit) = work.commit.take() {
                 commits.push(commit);
                 places.push(at);
             }
@@ -769,12 +815,11 @@ impl<L: Log, S: Store> Lane<L, S> {
             }
         }
         for work in works {
+            tally.decided(std::mem::take(&mut work.effects));
             for (&at, verdict) in work.events.iter().zip(work.verdicts.drain(..)) {
                 let Some((event, record)) = event(batch, at) else { continue };
                 let result = match verdict {
-                    Verdict::Applied { applied, rendered, unsure, .. } => {
-                        applied.iter().for_each(|applied| tally.applied(applied));
-                        tally.unsure(self.settings.versions.at(event.time), &unsure);
+                    Verdict::Applied { rendered, .. } => {
                         tally.awarded(record.published_ms);
                         let offset = record.at.offset;
                         for (channel, member, payload) in rendered {
@@ -805,16 +850,11 @@ impl<L: Log, S: Store> Lane<L, S> {
                 tally.event(Some(&event.kind), result);
             }
             for held in &mut work.accounts {
-                let Some(Snapshot { version, time, json }) = held.snapshot.take() else { continue };
-                records.push(self.snapshot(&held.member, version, &time, &json));
+                let Some(Snapshot { text, .. }) = held.snapshot.take() else { continue };
+                records.push(snapshot_of(&self.settings.outputs, &held.member, text));
             }
         }
         records
-    }
-
-    /// An account as it is published.
-    pub(super) fn snapshot(&self, member: &MemberId, version: u64, time: &str, json: &[u8]) -> OutRecord {
-        snapshot_of(&self.settings.outputs, &self.renderer, member, version, time, json)
     }
 
     pub(super) fn out(&self, record: Unpublished) -> OutRecord {
@@ -839,19 +879,12 @@ impl<L: Log, S: Store> Lane<L, S> {
     }
 }
 
-/// An account as it is published.
-pub(super) fn snapshot_of(
-    outputs: &Outputs,
-    renderer: &Renderer,
-    member: &MemberId,
-    version: u64,
-    time: &str,
-    json: &[u8],
-) -> OutRecord {
+/// An account as it is published, from its snapshot.
+pub(super) fn snapshot_of(outputs: &Outputs, member: &MemberId, text: Vec<u8>) -> OutRecord {
     OutRecord {
         topic: outputs.accounts.clone(),
         key: Some(member.as_str().as_bytes().to_vec()),
-        payload: Some(renderer.snapshot(member, version, time, json)),
+        payload: Some(text),
         headers: Vec::new(),
     }
 }

@@ -539,7 +539,7 @@ struct Head {
 struct HeadData {
     version: u64,
     event: HeadEvent,
-    receipts: Option<LedgerReceipts>,
+    receipts: Option<LedgerReceipts<'static>>,
     chain: Option<Chain>,
 }
 

@@ -69,7 +69,10 @@ mod tests {
             outbox::push(&mut blob, *offset, Channel::Awards, &"ann".into(), b"{}");
         }
         let partition = TopicPartition { topic: "orders".into(), partition: 1 };
-        (OutboxKey { partition, first, last: offsets[offsets.len() - 1] }, outbox::pack(&blob))
+        (
+            OutboxKey { partition, first, last: offsets[offsets.len() - 1] },
+            outbox::pack(&blob, &mut Vec::new()),
+        )
     }
 
     #[test]

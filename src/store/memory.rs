@@ -212,7 +212,7 @@ impl BucketState {
         }
         wanted.due.iter().for_each(|due| self.set_due(due));
         for write in wanted.accounts.iter().filter(|write| !write.json.is_empty()) {
-            self.accounts.insert(write.member.clone(), write.json.clone());
+            self.accounts.insert(write.member.clone(), write.json.to_vec());
         }
         for (key, receipt) in &wanted.receipts {
             self.keep(key, receipt);

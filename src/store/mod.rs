@@ -9,6 +9,7 @@ pub mod memory;
 pub mod redis;
 mod server;
 
+use std::ops::{Deref, Range};
 use std::time::{Duration, Instant};
 
 use crate::types::{Bucket, CampaignId, Coordinates, EventId, MemberId, RuleId, TopicName, TopicPartition};
@@ -142,7 +143,41 @@ pub struct AccountWrite {
     /// The version that was read and decided on; 0 for a member without an account.
     pub expected: u64,
     /// The account as JSON that starts with `{"v":<version>,`; empty where it stays as it is.
-    pub json: Vec<u8>,
+    pub json: AccountJson,
+}
+
+/// An account as JSON, which may stand within a larger text: so what is stored and the snapshot that is published of it are
+/// written once.
+#[derive(Clone, Default, Debug)]
+pub struct AccountJson {
+    text: Vec<u8>,
+    within: Range<usize>,
+}
+
+impl AccountJson {
+    /// The account that stands there in a text.
+    pub fn within(text: Vec<u8>, within: Range<usize>) -> Self {
+        Self { text, within }
+    }
+
+    /// All of the text.
+    pub fn into_text(self) -> Vec<u8> {
+        self.text
+    }
+}
+
+impl From<Vec<u8>> for AccountJson {
+    fn from(json: Vec<u8>) -> Self {
+        Self { within: 0..json.len(), text: json }
+    }
+}
+
+impl Deref for AccountJson {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.text.get(self.within.clone()).unwrap_or_default()
+    }
 }
 
 /// Everything that one batch changes in one bucket.

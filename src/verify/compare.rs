@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Difference, Remedy, Trail, What, shortened};
-use crate::account::{Account, FORMAT, HistoryEntry, HistoryLine};
+use crate::account::{Account, FORMAT, History};
 use crate::types::Points;
 
 /// How an account in the store stands to its ledger.
@@ -115,20 +115,16 @@ fn as_json(account: &Account) -> serde_json::Map<String, Value> {
     }
 }
 
-fn entries(account: &Account) -> Vec<Option<HistoryEntry>> {
-    account.history.iter().map(HistoryLine::read).collect()
-}
-
 /// Whether both histories say the same, however it was written.
 fn is_same_history(folded: &Account, stored: &Account) -> bool {
-    let stored = entries(stored);
-    stored.iter().all(Option::is_some) && entries(folded) == stored
+    let stored = stored.history.entries();
+    stored.iter().all(Option::is_some) && folded.history.entries() == stored
 }
 
 /// Whether a history is the end of one that forgets nothing.
 fn is_tail(unlimited: &Account, stored: &Account) -> bool {
-    let stored = entries(stored);
-    stored.iter().all(Option::is_some) && entries(unlimited).ends_with(&stored)
+    let stored = stored.history.entries();
+    stored.iter().all(Option::is_some) && unlimited.history.entries().ends_with(&stored)
 }
 
 /// Whether a field counts the same but for months that are forgotten.
@@ -157,8 +153,7 @@ fn is_part(
 pub(super) fn is_snapshot_of(account: &Account, snapshot: &Account) -> bool {
     account == snapshot
         || is_same_history(account, snapshot) && {
-            let without =
-                |account: &Account| Account { history: std::collections::VecDeque::new(), ..account.clone() };
+            let without = |account: &Account| Account { history: History::default(), ..account.clone() };
             without(account) == without(snapshot)
         }
 }

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use accrual::store::{CommitBucket, Committed, Grant, Lease, LeaseId, LeaseRequest, Returned, Spent, Store};
+use accrual::store::{
+    CommitBucket, Committed, DueAt, Grant, Lease, LeaseId, LeaseRequest, ReceiptKey, Returned, Spent, Store,
+};
 use accrual::types::{Bucket, CampaignId, Points};
 
-use crate::ground::{Ground, load, write};
+use crate::ground::{Ground, account, load, outbox_key, receipt, write};
 
 /// Longer than a test takes.
 const LONG: Duration = Duration::from_mins(10);
@@ -45,9 +47,9 @@ fn campaign(ground: &Ground) -> CampaignId {
     ground.name("campaign").into()
 }
 
-/// Gives a member points in a bucket.
-fn commit(store: &mut dyn Store, bucket: u16, member: &str, expected: u64, grants: Vec<Grant>) -> Committed {
-    let wanted = CommitBucket {
+/// What gives a member points in a bucket.
+fn giving(bucket: u16, member: &str, expected: u64, grants: Vec<Grant>) -> CommitBucket {
+    CommitBucket {
         records: Vec::new(),
         returned: Vec::new(),
         bucket: Bucket(bucket),
@@ -57,8 +59,12 @@ fn commit(store: &mut dyn Store, bucket: u16, member: &str, expected: u64, grant
         published: vec![],
         grants,
         due: vec![],
-    };
-    store.commit(&[wanted]).unwrap()[0]
+    }
+}
+
+/// Gives a member points in a bucket.
+fn commit(store: &mut dyn Store, bucket: u16, member: &str, expected: u64, grants: Vec<Grant>) -> Committed {
+    store.commit(&[giving(bucket, member, expected, grants)]).unwrap()[0]
 }
 
 /// What is neither spent nor leased.
@@ -175,6 +181,63 @@ pub fn a_commit_that_is_refused_or_repeated_is_not_counted(ground: &Ground) {
     }
     holder.end(&mut *store);
     assert_eq!(free(&mut *store, &campaign, 100), 90);
+}
+
+pub fn buckets_of_every_shape_are_counted_each_for_itself_in_one_commit(ground: &Ground) {
+    let mut store = ground.open();
+    let (campaign, ann, other) = (campaign(ground), ground.name("ann"), ground.partition("orders"));
+    let holder = Holder::lease(&mut *store, &campaign, 100, 100, LONG);
+    let due = |at| vec![DueAt { member: ann.as_str().into(), at }];
+    let receipts = vec![
+        (ReceiptKey::from(format!("e {ann}")), receipt(&other, 1)),
+        (format!("o {ann}").into(), receipt(&other, 2)),
+        (format!("order.paid {ann}").into(), receipt(&other, 3)),
+    ];
+    let blob = vec![(outbox_key(&other, 1, 3), b"blob".to_vec())];
+    let buckets = [
+        CommitBucket { due: due(Some(1 << 40)), ..giving(3, &ann, 0, holder.grant(10)) },
+        // Of another version: nothing of it is written.
+        CommitBucket {
+            due: due(Some(1 << 40)),
+            receipts: receipts.clone(),
+            ..giving(4, &ann, 7, holder.grant(20))
+        },
+        CommitBucket { receipts: receipts.clone(), outbox: blob.clone(), ..giving(5, &ann, 0, Vec::new()) },
+        CommitBucket {
+            accounts: Vec::new(),
+            published: vec![outbox_key(&other, 9, 9)],
+            ..giving(6, &ann, 0, Vec::new())
+        },
+        // Larger than what goes into one call with others.
+        CommitBucket {
+            outbox: vec![(outbox_key(&other, 1, 3), vec![7; 300_000])],
+            ..giving(7, &ann, 0, holder.grant(5))
+        },
+        CommitBucket {
+            due: due(Some(1 << 41)),
+            receipts,
+            outbox: blob,
+            ..giving(2, &ann, 0, holder.grant(1))
+        },
+    ];
+    let refused = |at: usize| if at == 1 { Committed::Refused } else { Committed::Written };
+    let expected: Vec<Committed> = (0..buckets.len()).map(refused).collect();
+    assert_eq!(store.commit(&buckets).unwrap(), expected);
+    let wanted: Vec<_> = buckets.iter().map(|wanted| (wanted.bucket, vec![ann.as_str().into()])).collect();
+    let found = store.due_of(&wanted).unwrap().concat();
+    assert_eq!(found, [Some(1 << 40), None, None, None, None, Some(1 << 41)]);
+    for (bucket, version, receipts, blob) in
+        [(3, 1, 0, 0), (4, 0, 0, 0), (5, 1, 3, 4), (6, 0, 0, 0), (7, 1, 0, 300_000), (2, 1, 3, 4)]
+    {
+        let keys = [format!("e {ann}"), format!("o {ann}"), format!("order.paid {ann}")];
+        let loaded = load(&mut *store, Bucket(bucket), &[&ann], &keys.each_ref().map(String::as_str));
+        assert_eq!(loaded.accounts[0], (version > 0).then(|| account(&ann, version)), "{bucket}");
+        assert_eq!(loaded.receipts.iter().flatten().count(), receipts, "{bucket}");
+        let entry = store.outbox_entry(Bucket(bucket), &outbox_key(&other, 1, 3)).unwrap();
+        assert_eq!(entry.map_or(0, |blob| blob.len()), blob, "{bucket}");
+    }
+    holder.end(&mut *store);
+    assert_eq!(free(&mut *store, &campaign, 100), 84);
 }
 
 pub fn grants_of_several_campaigns_are_counted_each_for_itself(ground: &Ground) {

@@ -152,7 +152,7 @@ pub fn at_home<S: Store>(mut store: S) -> S {
 
 /// An account at the version after the expected one.
 pub fn write(member: &str, expected: u64) -> AccountWrite {
-    AccountWrite { member: member.into(), expected, json: account(member, expected + 1) }
+    AccountWrite { member: member.into(), expected, json: account(member, expected + 1).into() }
 }
 
 /// An account as it would be kept.

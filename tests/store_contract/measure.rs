@@ -64,7 +64,7 @@ fn measure(members: usize, receipts: usize) {
                 .map(|member| AccountWrite {
                     member: format!("member-{bucket}-{member:06}").into(),
                     expected: round,
-                    json: format!("{{\"v\":{},\"h\":\"{padding}\"}}", round + 1).into_bytes(),
+                    json: format!("{{\"v\":{},\"h\":\"{padding}\"}}", round + 1).into_bytes().into(),
                 })
                 .collect(),
             receipts: (0..members * receipts)

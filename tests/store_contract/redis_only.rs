@@ -494,6 +494,21 @@ fn generation_now() -> u64 {
 }
 
 #[test]
+fn a_node_that_has_all_slots_and_is_spoken_to_as_a_server_takes_buckets_one_by_one() {
+    let node = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    node.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let mut store = open(&node.url());
+    until_back(|| store.probe());
+    let mut store = at_home(store);
+    let buckets: Vec<CommitBucket> = [1, 3, 5]
+        .into_iter()
+        .map(|bucket| CommitBucket { bucket: Bucket(bucket), ..commit("ann", 0)[0].clone() })
+        .collect();
+    assert_eq!(store.commit(&buckets).unwrap(), [Committed::Written; 3]);
+    assert_eq!(store.commit(&buckets).unwrap(), [Committed::Refused; 3]);
+}
+
+#[test]
 fn a_cluster_that_is_down_is_away_and_wrong_credentials_there_are_broken() {
     assert_away(open("redis-cluster://127.0.0.1:1,127.0.0.1:2").probe());
     let arguments = ["--cluster-enabled", "yes", "--requirepass", "s3cret"];

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use accrual::store::{
-    AccountWrite, CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange, OutboxKey, Receipt,
-    ReceiptKey, Store, business_key, event_key, once_key,
+    AccountJson, AccountWrite, CommitBucket, Committed, Deployment, DueAt, LoadBucket, OffsetRange,
+    OutboxKey, Receipt, ReceiptKey, Store, business_key, event_key, once_key,
 };
 use accrual::types::{Bucket, EventId, MemberId, TopicPartition};
 
@@ -127,7 +127,7 @@ pub fn a_version_is_compared_whole_and_not_by_its_first_digits(ground: &Ground) 
     let mut store = ground.open();
     let ann = ground.name("ann");
     let mut to_12 = CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) };
-    to_12.accounts[0].json = account(&ann, 12);
+    to_12.accounts[0].json = account(&ann, 12).into();
     assert_eq!(commit_one(&mut *store, &to_12), Committed::Written);
     for other in [1, 2, 120, 0] {
         let stale = CommitBucket { accounts: vec![write(&ann, other)], ..commit(BUCKET) };
@@ -299,7 +299,8 @@ pub fn an_account_that_stays_as_it_is_refuses_where_it_has_another_version(groun
     let mut store = ground.open();
     let (ann, bob) = (ground.name("ann"), ground.name("bob"));
     let partition = ground.partition("orders");
-    let unchanged = |member: &str, expected| AccountWrite { json: Vec::new(), ..write(member, expected) };
+    let unchanged =
+        |member: &str, expected| AccountWrite { json: AccountJson::default(), ..write(member, expected) };
     assert_eq!(
         commit_one(&mut *store, &CommitBucket { accounts: vec![write(&ann, 0)], ..commit(BUCKET) }),
         Committed::Written

@@ -69,7 +69,7 @@ impl Model {
         }
         for write in &wanted.accounts {
             let key = (bucket, write.member.as_str().to_owned());
-            self.accounts.insert(key, (write.expected + 1, write.json.clone()));
+            self.accounts.insert(key, (write.expected + 1, write.json.to_vec()));
         }
         for (key, receipt) in &wanted.receipts {
             self.receipts.push((bucket, key.clone(), receipt.clone(), self.now));

@@ -231,7 +231,7 @@ impl Shop {
             if let Some(json) = account(&member, json) {
                 let bucket = BUCKETS.of(&member);
                 let accounts = &mut commits.entry(bucket).or_insert_with(|| nothing(bucket)).accounts;
-                accounts.push(AccountWrite { member, expected: 0, json });
+                accounts.push(AccountWrite { member, expected: 0, json: json.into() });
             }
         }
         for ((bucket, key), found) in self.store.receipts() {
@@ -266,7 +266,7 @@ impl Shop {
     /// Puts an account into the store.
     pub fn put(&mut self, member: &MemberId, json: Vec<u8>) {
         let bucket = BUCKETS.of(member);
-        let accounts = vec![AccountWrite { member: member.clone(), expected: 0, json }];
+        let accounts = vec![AccountWrite { member: member.clone(), expected: 0, json: json.into() }];
         let commit = CommitBucket { accounts, ..nothing(bucket) };
         take_as_whole(&mut self.store).unwrap();
         assert_eq!(self.store.commit(&[commit]).unwrap(), [Committed::Written]);
@@ -287,7 +287,7 @@ impl Shop {
         }
         let partition = TopicPartition { topic: "shop".into(), partition: 0 };
         let bucket = BUCKETS.of(member);
-        let outbox = vec![(OutboxKey { partition, first: 7, last: 7 }, outbox::pack(&blob))];
+        let outbox = vec![(OutboxKey { partition, first: 7, last: 7 }, outbox::pack(&blob, &mut Vec::new()))];
         let commit = CommitBucket { outbox, ..nothing(bucket) };
         take_as_whole(&mut self.store).unwrap();
         assert_eq!(self.store.commit(&[commit]).unwrap(), [Committed::Written]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::shop::SentCounts;
-use crate::account::{Account, HistoryLine};
+use crate::account::Account;
 use crate::commands::progress::{a_second, grouped};
 use crate::commands::summary::{Summary, row, shown, table};
 use crate::metrics::EventResult;
@@ -64,7 +64,7 @@ impl Accounts {
                 *members += 1;
             }
             if accounts.richest.as_ref().is_none_or(|richest| points > richest.points) {
-                let last = account.history.back().and_then(HistoryLine::read);
+                let last = account.history.entries().pop().flatten();
                 let event = last.and_then(|last| Some(last.event.split_once(' ')?.1.to_owned()));
                 accounts.richest = Some(Richest { points, member, event });
             }

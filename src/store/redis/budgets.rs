@@ -104,7 +104,7 @@ impl RedisStore {
             cmd.arg(BucketKeys::of(bucket).granted()).arg(&field);
             Request::plain(cmd)
         };
-        self.connection.ask_all(self.buckets.all().map(request).collect())
+        self.connection.ask_all(self.buckets.all().map(request))
     }
 }
 

@@ -19,12 +19,19 @@ pub(super) struct Request {
     pub(super) script: Option<Arc<Script>>,
     /// On a cluster, the node that has this slot; for commands that name no key.
     pub(super) on_node_of: Option<u16>,
+    /// How large it is, roughly, where it is large.
+    pub(super) bytes: usize,
 }
+
+/// Requests of so many bytes together are under way at once, or a single one that is larger. The next are written when
+/// answers come: a batch's ten megabytes at once are twice as much memory that is in no cache, and is taken from the system and given
+/// back with every batch, where Redis works on one call at a time. More than a network holds on its way.
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 impl Request {
     /// A plain command.
     pub(super) fn plain(cmd: Cmd) -> Self {
-        Self { cmd, script: None, on_node_of: None }
+        Self { cmd, script: None, on_node_of: None, bytes: 0 }
     }
 
     /// A call of a script on some keys; the arguments are to be added. Beside the crate's own
@@ -39,7 +46,7 @@ impl Request {
         let hash = script.get_hash();
         let mut cmd = Cmd::with_capacity(3 + arguments, 64 + hash.len() + bytes);
         cmd.arg("EVALSHA").arg(hash).arg(keys);
-        Self { cmd, script: Some(Arc::clone(script)), on_node_of: None }
+        Self { cmd, script: Some(Arc::clone(script)), on_node_of: None, bytes }
     }
 }
 
@@ -95,11 +102,16 @@ impl Connection {
         &self.target
     }
 
-    /// Sends all requests at once and waits for all answers, which come in the order of the requests.
+    /// Sends all requests, as many at once as [`BYTES_AT_ONCE`] allows, and waits for all answers, which come in the
+    /// order of the requests. Each is asked for when it is its turn.
     ///
     /// Nothing is sent twice after an error whose outcome is unknown: the caller knows what it may repeat.
-    pub(super) fn ask_all(&mut self, requests: Vec<Request>) -> Result<Vec<Value>, StoreError> {
-        if requests.is_empty() {
+    pub(super) fn ask_all(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut requests = requests.into_iter().peekable();
+        if requests.peek().is_none() {
             return Ok(Vec::new());
         }
         if self.open.is_none() {
@@ -126,7 +138,7 @@ impl Connection {
 
     /// Sends one request.
     pub(super) fn ask(&mut self, request: Request) -> Result<Value, StoreError> {
-        Ok(self.ask_all(vec![request])?.pop().unwrap_or(Value::Nil))
+        Ok(self.ask_all([request])?.pop().unwrap_or(Value::Nil))
     }
 }
 
@@ -140,6 +152,45 @@ impl Drop for Connection {
     }
 }
 
+/// What was asked together.
+#[derive(Default)]
+struct Asked {
+    tasks: JoinSet<(usize, usize, Result<Value, Trouble>)>,
+    /// Of the requests that are under way.
+    bytes: usize,
+    answers: Vec<Value>,
+    trouble: Option<Trouble>,
+}
+
+impl Asked {
+    /// Waits for one answer.
+    async fn hear(&mut self) {
+        let Some(joined) = self.tasks.join_next().await else {
+            self.bytes = 0;
+            return;
+        };
+        let met = match joined {
+            Ok((place, bytes, answer)) => {
+                self.bytes -= bytes;
+                match answer {
+                    Ok(value) => {
+                        if let Some(answer) = self.answers.get_mut(place) {
+                            *answer = value;
+                        }
+                        return;
+                    }
+                    Err(met) => met,
+                }
+            }
+            Err(died) => Trouble::lost(format!("a call to Redis ended early: {died}")),
+        };
+        self.trouble = Some(match self.trouble.take() {
+            Some(worse) => worse.or(met),
+            None => met,
+        });
+    }
+}
+
 impl Open {
     async fn to(target: &Target) -> Result<Self, Trouble> {
         match target {
@@ -149,31 +200,28 @@ impl Open {
         }
     }
 
-    async fn ask_all(self, requests: Vec<Request>) -> Result<Vec<Value>, Trouble> {
-        let mut answers = vec![Value::Nil; requests.len()];
-        let mut tasks = JoinSet::new();
-        for (place, request) in requests.into_iter().enumerate() {
-            let open = self.clone();
-            tasks.spawn(async move { (place, open.ask(request).await) });
+    async fn ask_all(self, requests: impl Iterator<Item = Request>) -> Result<Vec<Value>, Trouble> {
+        let mut asked = Asked::default();
+        for (place, request) in requests.enumerate() {
+            while asked.bytes > 0 && asked.bytes + request.bytes > BYTES_AT_ONCE {
+                asked.hear().await;
+            }
+            if asked.trouble.is_some() {
+                break;
+            }
+            asked.answers.push(Value::Nil);
+            asked.bytes += request.bytes;
+            let (open, bytes) = (self.clone(), request.bytes);
+            asked.tasks.spawn(async move { (place, bytes, open.ask(request).await) });
+            if bytes > 0 {
+                // It is on its way while the next is written.
+                tokio::task::yield_now().await;
+            }
         }
-        let mut trouble: Option<Trouble> = None;
-        while let Some(joined) = tasks.join_next().await {
-            let met = match joined {
-                Ok((place, Ok(value))) => {
-                    if let Some(answer) = answers.get_mut(place) {
-                        *answer = value;
-                    }
-                    continue;
-                }
-                Ok((_, Err(met))) => met,
-                Err(died) => Trouble::lost(format!("a call to Redis ended early: {died}")),
-            };
-            trouble = Some(match trouble {
-                Some(worse) => worse.or(met),
-                None => met,
-            });
+        while !asked.tasks.is_empty() {
+            asked.hear().await;
         }
-        trouble.map_or(Ok(answers), Err)
+        asked.trouble.map_or(Ok(asked.answers), Err)
     }
 
     async fn ask(self, request: Request) -> Result<Value, Trouble> {

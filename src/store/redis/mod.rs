@@ -39,6 +39,9 @@ const PROBE: &str = "accrual:probe";
 /// How often a call may be told that another generation of receipts is the current one. Twice happens
 /// when a generation ends just then; more only if Redis' clock runs wild.
 const CLAIMS: usize = 4;
+/// Buckets are committed together up to so many bytes: each call costs Redis some 40 µs beside its work, which for buckets of
+/// a few events is most of it. More would save little, and Redis does nothing else meanwhile: a millisecond or two.
+const BYTES_A_CALL: usize = 160 << 10;
 
 /// A store in Redis. Its calls block and drive their own runtime: inside another one they belong in
 /// `spawn_blocking`.
@@ -49,6 +52,8 @@ pub struct RedisStore {
     claim: Claim,
     /// The server that commits of a bucket rest on.
     adopted: BTreeMap<Bucket, ServerId>,
+    /// Whether one call may have keys of several buckets, once that is known.
+    together: Option<bool>,
 }
 
 impl RedisStore {
@@ -67,6 +72,7 @@ impl RedisStore {
             buckets: Buckets(settings.buckets),
             claim: Claim { window, generation: now / window, long: settings.long_generation() },
             adopted: BTreeMap::new(),
+            together: None,
         })
     }
 
@@ -74,33 +80,6 @@ impl RedisStore {
     pub fn at_changing_url(mut self, url: impl Fn() -> Result<String, String> + Send + 'static) -> Self {
         self.connection.ask_for_url(Box::new(url));
         self
-    }
-
-    /// Sends a call for each of `wanted`, all at once, until each had the right generation of receipts.
-    fn ask_claiming<W, T>(
-        &mut self,
-        wanted: &[W],
-        request: impl Fn(&Self, &W) -> Request,
-        read: impl Fn(&W, Value) -> Result<Claimed<T>, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut done: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
-        for _ in 0..CLAIMS {
-            let mut open: Vec<(&W, &mut Option<T>)> =
-                wanted.iter().zip(&mut done).filter(|(_, done)| done.is_none()).collect();
-            if open.is_empty() {
-                break;
-            }
-            let requests = open.iter().map(|(wanted, _)| request(self, wanted)).collect();
-            let answers = self.connection.ask_all(requests)?;
-            for ((wanted, done), answer) in open.iter_mut().zip(answers) {
-                match read(wanted, answer)? {
-                    Claimed::Done(result) => **done = Some(result),
-                    Claimed::Wrong(generation) => self.claim.generation = generation,
-                }
-            }
-        }
-        let wild = || StoreError::Away("Redis' clock jumps; receipts have no stable generation".into());
-        done.into_iter().collect::<Option<_>>().ok_or_else(wild)
     }
 
     /// Hands over the members whose accounts' keys match, of the whole server or of the node that has a bucket.
@@ -125,17 +104,36 @@ impl RedisStore {
     }
 
     fn located(&mut self, buckets: &[Bucket]) -> Result<Vec<Located>, StoreError> {
-        let requests = buckets.iter().map(|bucket| self.scripts.locate(*bucket)).collect();
-        let answers = self.connection.ask_all(requests)?.into_iter();
+        let Self { connection, scripts, .. } = self;
+        let answers = connection.ask_all(buckets.iter().map(|bucket| scripts.locate(*bucket)))?.into_iter();
         buckets.iter().zip(answers).map(|(bucket, answer)| reply::located(*bucket, answer)).collect()
+    }
+
+    fn info(&mut self, section: &str) -> Result<String, StoreError> {
+        let mut info = ::redis::cmd("INFO");
+        info.arg(section);
+        let mut lines = String::new();
+        gather(&self.connection.ask(Request::plain(info))?, &mut lines);
+        Ok(lines)
+    }
+
+    /// Whether one call may have keys of several buckets. On a cluster each may lie on another node; and a server that is a
+    /// node refuses keys of several slots, also where it has them all and is spoken to as a server.
+    fn commits_together(&mut self) -> Result<bool, StoreError> {
+        if let Target::Cluster { .. } = self.connection.target() {
+            return Ok(false);
+        }
+        if let Some(known) = self.together {
+            return Ok(known);
+        }
+        let is_node = self.info("cluster")?.lines().any(|line| line.trim() == "cluster_enabled:1");
+        self.together = Some(!is_node);
+        Ok(!is_node)
     }
 
     /// Refuses a server that drops accounts or receipts when its memory is full.
     fn check_eviction(&mut self) -> Result<(), StoreError> {
-        let mut info = ::redis::cmd("INFO");
-        info.arg("memory");
-        let mut lines = String::new();
-        gather(&self.connection.ask(Request::plain(info))?, &mut lines);
+        let lines = self.info("memory")?;
         let evicts = |line: &str| {
             line.strip_prefix("maxmemory_policy:").is_some_and(|policy| policy.trim() != "noeviction")
         };
@@ -149,6 +147,48 @@ impl RedisStore {
         }
         Ok(())
     }
+}
+
+/// Asks for each of `wanted` until each had the right generation of receipts, which is then the one that is claimed.
+fn claiming<W, T>(
+    claim: &mut Claim,
+    wanted: &[W],
+    mut ask: impl FnMut(&[&W], Claim) -> Result<Vec<Claimed<T>>, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut done: Vec<Option<T>> = wanted.iter().map(|_| None).collect();
+    for _ in 0..CLAIMS {
+        let (open, places): (Vec<&W>, Vec<&mut Option<T>>) =
+            wanted.iter().zip(&mut done).filter(|(_, done)| done.is_none()).unzip();
+        if open.is_empty() {
+            break;
+        }
+        for (answer, place) in ask(&open, *claim)?.into_iter().zip(places) {
+            match answer {
+                Claimed::Done(result) => *place = Some(result),
+                Claimed::Wrong(generation) => claim.generation = generation,
+            }
+        }
+    }
+    let wild = || StoreError::Away("Redis' clock jumps; receipts have no stable generation".into());
+    done.into_iter().collect::<Option<_>>().ok_or_else(wild)
+}
+
+/// Which buckets are committed in one call: those that follow each other, as far as they come to so many bytes, or a single
+/// one that is larger.
+fn calls_of<'a, 'b>(buckets: &'b [&'a CommitBucket], most: usize) -> Vec<&'b [&'a CommitBucket]> {
+    let (mut calls, mut rest) = (Vec::new(), buckets);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |bucket: &&&CommitBucket| {
+            bytes += requests::room(bucket).1;
+            bytes <= most
+        };
+        let many = rest.iter().take_while(fits).count().max(1);
+        let (call, others) = rest.split_at(many);
+        calls.push(call);
+        rest = others;
+    }
+    calls
 }
 
 /// Collects the text of an answer; a cluster answers with one text a node.
@@ -176,17 +216,18 @@ impl Store for RedisStore {
             .iter()
             .filter(|wanted| !(wanted.members.is_empty() && wanted.receipts.is_empty()))
             .collect();
-        let loaded = self.ask_claiming(
-            &asked,
-            |store, wanted| store.scripts.load(wanted, store.claim),
-            |wanted, answer| {
-                if wanted.receipts.is_empty() {
-                    let accounts = reply::optional_texts(answer)?;
-                    return Ok(Claimed::Done(LoadedBucket { accounts, ..LoadedBucket::default() }));
-                }
-                Claimed::read(answer, reply::loaded)
-            },
-        )?;
+        let Self { connection, scripts, claim, .. } = self;
+        let read = |wanted: &LoadBucket, answer| {
+            if wanted.receipts.is_empty() {
+                let accounts = reply::optional_texts(answer)?;
+                return Ok(Claimed::Done(LoadedBucket { accounts, ..LoadedBucket::default() }));
+            }
+            Claimed::read(answer, reply::loaded)
+        };
+        let loaded = claiming(claim, &asked, |open, claim| {
+            let answers = connection.ask_all(open.iter().map(|wanted| scripts.load(wanted, claim)))?;
+            open.iter().zip(answers).map(|(wanted, answer)| read(wanted, answer)).collect()
+        })?;
         let mut loaded = loaded.into_iter();
         let answer = |wanted: &LoadBucket| {
             let was_asked = !(wanted.members.is_empty() && wanted.receipts.is_empty());
@@ -196,11 +237,24 @@ impl Store for RedisStore {
     }
 
     fn commit(&mut self, buckets: &[CommitBucket]) -> Result<Vec<Committed>, StoreError> {
-        let commit = |store: &Self, wanted: &CommitBucket| {
-            let server = store.adopted.get(&wanted.bucket).map_or("", ServerId::as_str);
-            store.scripts.commit(wanted, server, store.claim)
-        };
-        self.ask_claiming(buckets, commit, |_, answer| Claimed::read(answer, reply::committed))
+        let most = if self.commits_together()? { BYTES_A_CALL } else { 0 };
+        let Self { connection, scripts, claim, adopted, .. } = self;
+        claiming(claim, buckets, |open, claim| {
+            let calls = calls_of(open, most);
+            let request = |call: &&[&CommitBucket]| {
+                let named = call.iter().map(|wanted| {
+                    let server = adopted.get(&wanted.bucket).map_or("", ServerId::as_str);
+                    (*wanted, server)
+                });
+                scripts.commit(&named.collect::<Vec<_>>(), claim)
+            };
+            let answers = connection.ask_all(calls.iter().map(request))?;
+            let mut outcomes = Vec::with_capacity(open.len());
+            for (call, answer) in calls.iter().zip(answers) {
+                outcomes.extend(reply::committed(answer, call.len())?);
+            }
+            Ok(outcomes)
+        })
     }
 
     fn outbox(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(Bucket, OutboxKey)>, StoreError> {
@@ -212,7 +266,7 @@ impl Store for RedisStore {
             cmd.arg(BucketKeys::of(bucket).outbox());
             Request::plain(cmd)
         };
-        let answers = self.connection.ask_all(self.buckets.all().map(request).collect())?;
+        let answers = self.connection.ask_all(self.buckets.all().map(request))?;
         let wanted: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let mut found = Vec::new();
         for (bucket, answer) in self.buckets.all().zip(answers) {
@@ -239,7 +293,7 @@ impl Store for RedisStore {
             cmd.arg(BucketKeys::of(bucket).outbox()).arg(fields);
             Request::plain(cmd)
         };
-        self.connection.ask_all(by_bucket.into_iter().map(request).collect())?;
+        self.connection.ask_all(by_bucket.into_iter().map(request))?;
         Ok(())
     }
 
@@ -308,8 +362,9 @@ impl Store for RedisStore {
         most: usize,
         hold: Duration,
     ) -> Result<super::Claimed, StoreError> {
-        let request = |bucket: &Bucket| self.scripts.claim_due(*bucket, most, hold);
-        let answers = self.connection.ask_all(buckets.iter().map(request).collect())?;
+        let Self { connection, scripts, .. } = self;
+        let request = |bucket: &Bucket| scripts.claim_due(*bucket, most, hold);
+        let answers = connection.ask_all(buckets.iter().map(request))?;
         let mut claimed = super::Claimed { now: 0, members: Vec::with_capacity(buckets.len()) };
         for answer in answers {
             let (now, members) = reply::due(answer)?;
@@ -330,7 +385,7 @@ impl Store for RedisStore {
             cmd.arg(due.member.as_str());
             Request::plain(cmd)
         };
-        self.connection.ask_all(due.iter().map(request).collect())?;
+        self.connection.ask_all(due.iter().map(request))?;
         Ok(())
     }
 
@@ -344,7 +399,7 @@ impl Store for RedisStore {
             }
             Request::plain(cmd)
         };
-        let mut answers = self.connection.ask_all(asked.map(request).collect())?.into_iter();
+        let mut answers = self.connection.ask_all(asked.map(request))?.into_iter();
         let of_bucket = |(_, members): &(Bucket, Vec<MemberId>)| {
             if members.is_empty() {
                 return Ok(Vec::new());
@@ -468,8 +523,9 @@ impl Store for RedisStore {
     }
 
     fn confirm(&mut self, located: &[Located]) -> Result<bool, StoreError> {
-        let requests = located.iter().map(|located| self.scripts.confirm(located)).collect();
-        Ok(self.connection.ask_all(requests)?.iter().all(|answer| *answer == Value::Int(1)))
+        let Self { connection, scripts, .. } = self;
+        let answers = connection.ask_all(located.iter().map(|located| scripts.confirm(located)))?;
+        Ok(answers.iter().all(|answer| *answer == Value::Int(1)))
     }
 
     fn is_unmoved(&mut self, buckets: &[Bucket]) -> Result<bool, StoreError> {
@@ -483,11 +539,11 @@ impl Store for RedisStore {
     }
 
     fn restore(&mut self, buckets: &[RestoreBucket]) -> Result<Option<Restored>, StoreError> {
-        let restored = self.ask_claiming(
-            buckets,
-            |store, wanted| store.scripts.restore(wanted, store.claim),
-            |_, answer| Claimed::read(answer, reply::restored),
-        )?;
+        let Self { connection, scripts, claim, .. } = self;
+        let restored = claiming(claim, buckets, |open, claim| {
+            let answers = connection.ask_all(open.iter().map(|wanted| scripts.restore(wanted, claim)))?;
+            answers.into_iter().map(|answer| Claimed::read(answer, reply::restored)).collect()
+        })?;
         Ok(restored.into_iter().collect::<Option<Vec<Restored>>>().map(|each| {
             let mut sum = Restored::default();
             each.into_iter().for_each(|restored| sum += restored);

@@ -34,8 +34,16 @@ impl<T> Claimed<T> {
     }
 }
 
-/// What `commit.lua` returns when it did its work.
-pub(super) fn committed(answer: Value) -> Result<Committed, StoreError> {
+/// What `commit.lua` returns of so many buckets.
+pub(super) fn committed(answer: Value, buckets: usize) -> Result<Vec<Claimed<Committed>>, StoreError> {
+    let outcomes = array(answer)?;
+    if outcomes.len() != buckets {
+        return Err(unexpected("an outcome for each bucket"));
+    }
+    outcomes.into_iter().map(|outcome| Claimed::read(outcome, committed_bucket)).collect()
+}
+
+fn committed_bucket(answer: Value) -> Result<Committed, StoreError> {
     match answer {
         Value::Int(1) => Ok(Committed::Written),
         Value::Int(0) => Ok(Committed::Refused),

@@ -141,7 +141,7 @@ fn generations(claim: Claim) -> [u64; 3] {
 }
 
 /// How many arguments the commit of a bucket has at most beside its keys, and how many bytes with them, roughly.
-fn room(wanted: &CommitBucket) -> (usize, usize) {
+pub(super) fn room(wanted: &CommitBucket) -> (usize, usize) {
     const FEW: usize = 16;
     const A_KEY: usize = 96;
     let arguments = FEW
@@ -275,76 +275,100 @@ impl Scripts {
         request
     }
 
-    /// Commits a bucket that is on this server: see `commit.lua`.
-    pub(super) fn commit(&self, wanted: &CommitBucket, server: &str, claim: Claim) -> Request {
-        let mut keys = BucketKeys::of(wanted.bucket);
-        let has_receipts = !(wanted.receipts.is_empty() && wanted.records.is_empty());
-        let receipts = if has_receipts { RECEIPTS } else { 0 };
-        let granted = usize::from(!(wanted.grants.is_empty() && wanted.returned.is_empty()));
-        let due = usize::from(!wanted.due.is_empty());
-        let keys_given = 2 + receipts + granted + due + wanted.accounts.len();
-        let (arguments, bytes) = room(wanted);
-        let mut request = Request::large_call(&self.commit, keys_given, keys_given + arguments, bytes);
-        let cmd = &mut request.cmd;
-        cmd.arg(keys.outbox());
-        cmd.arg(keys.confirmation());
-        if receipts > 0 {
-            keys.add_receipts(cmd, claim);
+    /// Commits buckets, each on the server that is named with it, in one call: see `commit.lua`.
+    pub(super) fn commit(&self, together: &[(&CommitBucket, &str)], claim: Claim) -> Request {
+        let keys: usize = together.iter().map(|(wanted, _)| keys_of(wanted)).sum();
+        let (arguments, bytes) = together.iter().fold((0, 0), |(arguments, bytes), (wanted, _)| {
+            let of_it = room(wanted);
+            (arguments + of_it.0, bytes + of_it.1)
+        });
+        let mut request = Request::large_call(&self.commit, keys, keys + arguments, bytes);
+        for (wanted, _) in together {
+            add_keys(&mut request.cmd, wanted, claim);
         }
-        if granted > 0 {
-            cmd.arg(keys.granted());
-        }
-        if due > 0 {
-            cmd.arg(keys.due());
-        }
-        for write in &wanted.accounts {
-            cmd.arg(keys.account(write.member.as_str()));
-        }
-        cmd.arg(claim.window).arg(claim.generation);
-        let (mut forever, mut business, mut for_a_time) = (Vec::new(), Vec::new(), Vec::new());
-        for receipt in &wanted.receipts {
-            match &*receipt.0 {
-                key if never_expires(key) => forever.push(receipt),
-                key if is_business(key) => business.push(receipt),
-                _ => for_a_time.push(receipt),
-            }
-        }
-        let records: Vec<_> = wanted.records.iter().collect();
-        cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
-        cmd.arg(wanted.grants.len() + wanted.returned.len()).arg(wanted.due.len());
-        cmd.arg(business.len()).arg(records.len()).arg(claim.long).arg(server);
-        for grant in &wanted.grants {
-            cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
-            cmd.arg(grant.points.0).arg(grant.deadline);
-        }
-        for returned in &wanted.returned {
-            cmd.arg(granted_field(&returned.campaign, RETURNED)).arg(returned.points.0).arg(NO_DEADLINE);
-        }
-        for due in &wanted.due {
-            cmd.arg(due.member.as_str()).arg(due.at.map_or_else(String::new, |at| at.to_string()));
-        }
-        for key in &wanted.published {
-            cmd.arg(key.to_string());
-        }
-        for receipts in [for_a_time, forever, business, records] {
-            for (key, _) in &receipts {
-                cmd.arg(&**key);
-            }
-            for (_, receipt) in &receipts {
-                cmd.arg(receipt_text(receipt));
-            }
-        }
-        for (key, blob) in &wanted.outbox {
-            cmd.arg(key.to_string()).arg(blob.as_slice());
-        }
-        for write in &wanted.accounts {
-            let version = if write.expected == 0 {
-                String::new()
-            } else {
-                crate::store::version_prefix(write.expected)
-            };
-            cmd.arg(version).arg(write.json.as_slice());
+        for (wanted, server) in together {
+            add_arguments(&mut request.cmd, wanted, server, claim);
         }
         request
+    }
+}
+
+/// Whether any receipts are written with a bucket.
+fn has_receipts(wanted: &CommitBucket) -> bool {
+    !(wanted.receipts.is_empty() && wanted.records.is_empty())
+}
+
+/// Whether any budget is counted with a bucket.
+fn has_grants(wanted: &CommitBucket) -> bool {
+    !(wanted.grants.is_empty() && wanted.returned.is_empty())
+}
+
+/// How many keys [`add_keys`] adds.
+fn keys_of(wanted: &CommitBucket) -> usize {
+    let receipts = if has_receipts(wanted) { RECEIPTS } else { 0 };
+    let (granted, due) = (usize::from(has_grants(wanted)), usize::from(!wanted.due.is_empty()));
+    2 + receipts + granted + due + wanted.accounts.len()
+}
+
+fn add_keys(cmd: &mut Cmd, wanted: &CommitBucket, claim: Claim) {
+    let mut keys = BucketKeys::of(wanted.bucket);
+    cmd.arg(keys.outbox());
+    cmd.arg(keys.confirmation());
+    if has_receipts(wanted) {
+        keys.add_receipts(cmd, claim);
+    }
+    if has_grants(wanted) {
+        cmd.arg(keys.granted());
+    }
+    if !wanted.due.is_empty() {
+        cmd.arg(keys.due());
+    }
+    for write in &wanted.accounts {
+        cmd.arg(keys.account(write.member.as_str()));
+    }
+}
+
+fn add_arguments(cmd: &mut Cmd, wanted: &CommitBucket, server: &str, claim: Claim) {
+    cmd.arg(keys_of(wanted)).arg(claim.window).arg(claim.generation);
+    let (mut forever, mut business, mut for_a_time) = (Vec::new(), Vec::new(), Vec::new());
+    for receipt in &wanted.receipts {
+        match &*receipt.0 {
+            key if never_expires(key) => forever.push(receipt),
+            key if is_business(key) => business.push(receipt),
+            _ => for_a_time.push(receipt),
+        }
+    }
+    let records: Vec<_> = wanted.records.iter().collect();
+    cmd.arg(wanted.published.len()).arg(for_a_time.len()).arg(wanted.outbox.len()).arg(forever.len());
+    cmd.arg(wanted.grants.len() + wanted.returned.len()).arg(wanted.due.len());
+    cmd.arg(business.len()).arg(records.len()).arg(claim.long).arg(server);
+    for grant in &wanted.grants {
+        cmd.arg(granted_field(&grant.campaign, &grant.lease.to_string()));
+        cmd.arg(grant.points.0).arg(grant.deadline);
+    }
+    for returned in &wanted.returned {
+        cmd.arg(granted_field(&returned.campaign, RETURNED)).arg(returned.points.0).arg(NO_DEADLINE);
+    }
+    for due in &wanted.due {
+        cmd.arg(due.member.as_str()).arg(due.at.map_or_else(String::new, |at| at.to_string()));
+    }
+    for key in &wanted.published {
+        cmd.arg(key.to_string());
+    }
+    for receipts in [for_a_time, forever, business, records] {
+        for (key, _) in &receipts {
+            cmd.arg(&**key);
+        }
+        for (_, receipt) in &receipts {
+            cmd.arg(receipt_text(receipt));
+        }
+    }
+    for (key, blob) in &wanted.outbox {
+        cmd.arg(key.to_string()).arg(blob.as_slice());
+    }
+    for write in &wanted.accounts {
+        let version =
+            if write.expected == 0 { String::new() } else { crate::store::version_prefix(write.expected) };
+        cmd.arg(version).arg(&*write.json);
     }
 }
