@@ -173,6 +173,9 @@ pub struct Retention {
     pub days: u16,
 }
 
+/// Bytes that nearly every account takes as JSON beside its history.
+const BESIDE_HISTORY: usize = 640;
+
 impl Account {
     /// The account of a member who has none yet.
     pub fn new(member_id: MemberId) -> Self {
@@ -242,7 +245,7 @@ impl Account {
     /// and most of the text, is out of it, to be copied as it is.
     pub fn write_json(&mut self, into: &mut Vec<u8>) {
         let start = into.len();
-        into.reserve_exact(640 + self.history.as_json().len());
+        into.reserve_exact(BESIDE_HISTORY + self.history.as_json().len());
         let history = std::mem::take(&mut self.history);
         // Serialising plain structs into memory has no way to fail: no I/O, and all keys are text.
         let written = serde_json::to_writer(&mut *into, self);

@@ -224,9 +224,8 @@ impl BucketWork {
         for (&at, &place) in events.iter().zip(places.iter()) {
             let Some((event, record)) = event(batch, at) else { continue };
             let programme = settings.versions.at(event.time);
-            let mut made_records = Vec::new();
-            let verdict = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
-                Some(verdict) => verdict,
+            let (verdict, made_records) = match recognise(event, &record.at, known.as_ref(), &mut fresh) {
+                Some(verdict) => (verdict, Vec::new()),
                 None => match accounts.get_mut(place).and_then(Held::account_mut) {
                     Some((account, decided)) => {
                         *decided = Some(at);
@@ -256,9 +255,7 @@ impl BucketWork {
                             at: &record.at,
                             made: &made,
                         };
-                        let (verdict, records) = decide_event(event, account, &deciding, effects);
-                        made_records = records;
-                        verdict
+                        decide_event(event, account, &deciding, effects)
                     }
                     None => continue, // every member was loaded; see `Lane::load`
                 },
@@ -331,17 +328,15 @@ impl BucketWork {
             let stored = *stored;
             let decided = held.decided.and_then(|at| event(batch, at));
             let programme = decided.map(|(event, _)| versions.at(event.time));
-            if let (Some(account), Some(programme)) = (&held.account, programme)
-                && (held.due_moves || held.tell_tale.may_move(programme, account))
-            {
-                due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
-            }
-            if let (Some(account), Some(_)) = (&held.account, held.decided)
-                && account.version == stored
-            {
-                // That nothing changes was decided on this version, and may be wrong for another.
-                let json = AccountJson::default();
-                accounts.push(AccountWrite { member: member.clone(), expected: stored, json });
+            if let (Some(account), Some(programme)) = (&held.account, programme) {
+                if held.due_moves || held.tell_tale.may_move(programme, account) {
+                    due.push(DueAt { member: member.clone(), at: clock::next(programme, account) });
+                }
+                if account.version == stored {
+                    // That nothing changes was decided on this version, and may be wrong for another.
+                    let json = AccountJson::default();
+                    accounts.push(AccountWrite { member: member.clone(), expected: stored, json });
+                }
             }
             let (Some(account), Some(snapshot)) = (&mut held.account, &mut held.snapshot) else { continue };
             let Some((event, _)) = event(batch, snapshot.at) else { continue };

@@ -169,25 +169,26 @@ impl Asked {
             self.bytes = 0;
             return;
         };
-        let met = match joined {
+        let heard = match joined {
             Ok((place, bytes, answer)) => {
                 self.bytes -= bytes;
-                match answer {
-                    Ok(value) => {
-                        if let Some(answer) = self.answers.get_mut(place) {
-                            *answer = value;
-                        }
-                        return;
-                    }
-                    Err(met) => met,
+                answer.map(|value| (place, value))
+            }
+            Err(died) => Err(Trouble::lost(format!("a call to Redis ended early: {died}"))),
+        };
+        match heard {
+            Ok((place, value)) => {
+                if let Some(answer) = self.answers.get_mut(place) {
+                    *answer = value;
                 }
             }
-            Err(died) => Trouble::lost(format!("a call to Redis ended early: {died}")),
-        };
-        self.trouble = Some(match self.trouble.take() {
-            Some(worse) => worse.or(met),
-            None => met,
-        });
+            Err(met) => {
+                self.trouble = Some(match self.trouble.take() {
+                    Some(worse) => worse.or(met),
+                    None => met,
+                });
+            }
+        }
     }
 }
 
