@@ -28,8 +28,11 @@ def free_port():
         # Below the range from which the kernel gives out ports by itself.
         port = random.randrange(20000, 32000)
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+            try:
+                probe.bind(("127.0.0.1", port))
                 return port
+            except OSError:
+                continue
 
 
 def eventually(what, holds, log=lambda: ""):
@@ -301,6 +304,8 @@ class Redis:
         tls = f"--tls-port {self.port} --port 0 --tls-auth-clients no --tls-ca-cert-file {folder.at('known-ca.pem')}"
         keys = f"--tls-cert-file {folder.at('known.crt')} --tls-key-file {folder.at('known.key')}"
         rest = f"--bind 127.0.0.1 --dir {folder.at(name)} --aclfile {acl} {self.MODES[mode]}"
+        # By itself the bus would be 10,000 above, among the ports which the kernel gives out.
+        rest += f" --cluster-port {free_port()}" if mode == "cluster" else ""
         # A Sentinel writes down there what it knows.
         own = [str(folder.write(f"{name}.conf", ""))] if mode == "sentinel" else []
         folder.start(name, ["redis-server", *own, *f"{tls} {keys} {rest}".split(), "--save", ""])
