@@ -115,6 +115,40 @@ impl Worker {
     }
 }
 
+/// Notices lanes that will not turn again by themselves, for whoever ends the worker then: what restarts a worker that
+/// has ended (compose, systemd) does not all ask `/livez`. Nothing is lost by it.
+#[derive(Debug)]
+pub struct Watchdog {
+    limit: Duration,
+    looked: Instant,
+    /// Since when it has looked again and again.
+    awake_since: Instant,
+}
+
+impl Watchdog {
+    /// A lane may stand still for so long.
+    pub fn new(limit: Duration, now: Instant) -> Self {
+        Self { limit, looked: now, awake_since: now }
+    }
+
+    /// Says which lane hangs, if one does. To be asked all the time: where nobody asked for a while, the process as a whole
+    /// stood still (SIGSTOP, a machine that was frozen), and the lanes have their time anew.
+    pub fn look(&mut self, lanes: &[Arc<LaneStatus>], now: Instant) -> Option<String> {
+        if now.saturating_duration_since(self.looked) > STOOD_STILL {
+            self.awake_since = now;
+        }
+        self.looked = now;
+        let awake = now.saturating_duration_since(self.awake_since);
+        let hangs = |lane: &&Arc<LaneStatus>| awake.min(lane.since_turn(now)) >= self.limit;
+        let lane = lanes.iter().find(hangs)?;
+        let why = lane.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+        Some(format!("lane {} has not turned for {} s{why}", lane.name, lane.since_turn(now).as_secs()))
+    }
+}
+
+/// Who looks every few milliseconds and did not for so long was not running.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+
 /// Lanes that did not end well.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -162,4 +196,58 @@ fn patiently<T>(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_mins(5);
+
+    /// Looks once a second, from `from` seconds after `began` on; says when it first told of a lane that hangs, and what.
+    fn told(
+        watchdog: &mut Watchdog,
+        lanes: &[Arc<LaneStatus>],
+        began: Instant,
+        mut seconds: std::ops::Range<u64>,
+    ) -> Option<(u64, String)> {
+        seconds.find_map(|second| {
+            let told = watchdog.look(lanes, began + Duration::from_secs(second))?;
+            Some((second, told))
+        })
+    }
+
+    #[test]
+    fn a_lane_that_does_not_turn_any_more_is_told_with_what_it_waits_for() {
+        let began = Instant::now();
+        let lanes = [Arc::new(LaneStatus::new("0")), Arc::new(LaneStatus::new("1"))];
+        let mut watchdog = Watchdog::new(LIMIT, began);
+        lanes[0].cannot_connect("kafka: nobody answers");
+        let (second, why) = told(&mut watchdog, &lanes, began, 0..1_000).unwrap();
+        // The lanes are a moment younger than `began`.
+        assert!((300..=301).contains(&second), "{second}");
+        assert!(why.starts_with("lane 0 has not turned for 30"), "{why}");
+        assert!(why.ends_with(" s (kafka: nobody answers)"), "{why}");
+    }
+
+    #[test]
+    fn a_lane_that_turns_is_not_told_however_long_it_runs() {
+        let began = Instant::now();
+        let lanes = [Arc::new(LaneStatus::new("0"))];
+        let mut watchdog = Watchdog::new(LIMIT, began);
+        for minute in 0..60 {
+            lanes[0].turned_at(began + Duration::from_secs(60 * minute));
+            assert_eq!(told(&mut watchdog, &lanes, began, 60 * minute..60 * (minute + 1)), None);
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_frozen_as_a_whole_gives_its_lanes_their_time_anew() {
+        let began = Instant::now();
+        let lanes = [Arc::new(LaneStatus::new("0"))];
+        let mut watchdog = Watchdog::new(LIMIT, began);
+        assert_eq!(told(&mut watchdog, &lanes, began, 0..10), None);
+        let (second, _) = told(&mut watchdog, &lanes, began, 1_000..2_000).unwrap();
+        assert_eq!(second, 1_300);
+    }
 }

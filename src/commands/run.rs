@@ -17,7 +17,7 @@ use crate::log::LogError;
 use crate::log::kafka::{KafkaSender, KafkaSettings, TopicProblems, ensure_topics};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
-use crate::worker::Worker;
+use crate::worker::{Watchdog, Worker};
 
 /// What `accrual run` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +32,9 @@ pub struct RunArgs {
 /// How long everything must have been worked off before `--until-idle` believes it: longer than
 /// librdkafka takes to notice records that were just published.
 const IDLE_FOR: Duration = Duration::from_millis(1_500);
+
+/// A lane that has not turned for so long hangs for good: `/livez` has said so for minutes, and nobody has restarted the worker.
+const HANGS_FOR_GOOD_AFTER: Duration = Duration::from_mins(5);
 
 /// Runs the worker.
 ///
@@ -82,6 +85,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let mut no_input = None;
+    let mut watchdog = Watchdog::new(HANGS_FOR_GOOD_AFTER, began);
+    let mut hangs = None;
     let why = loop {
         std::thread::sleep(Duration::from_millis(20));
         if signal.is_raised() {
@@ -89,6 +94,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         if worker.has_ended() {
             break "a lane ended";
+        }
+        hangs = watchdog.look(&worker.statuses(), Instant::now());
+        if let Some(lane) = &hangs {
+            tracing::error!(
+                why = lane,
+                "a lane hangs: the worker ends, to be started again; nothing is lost by it"
+            );
+            break "a lane hangs";
         }
         reload.take_up();
         credentials.take_up();
@@ -107,6 +120,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     tracing::info!(why, seconds = began.elapsed().as_secs_f64(), "accrual stops");
     let stopped = worker.stop(shutdown.grace);
     server.stop();
+    if let Some(hangs) = hangs {
+        // Not a success, also where it came back just now: whoever restarts a worker by its exit code must know.
+        stopped.with_context(|| hangs.clone())?;
+        anyhow::bail!(hangs);
+    }
     stopped?;
     if let Some((lane, why)) = no_input {
         anyhow::bail!("there may be more to work off: lane {lane} {why}");

@@ -1,7 +1,7 @@
 //! Whether the worker lives (`/livez`, else restart it) and whether it can work (`/readyz`, else wait).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 
@@ -65,7 +65,7 @@ fn dead(lane: &Arc<LaneStatus>) -> Option<String> {
     if lane.has_ended() {
         return Some(format!("lane {name} has ended by itself"));
     }
-    let since = lane.since_turn();
+    let since = lane.since_turn(Instant::now());
     (since >= HANGS_AFTER).then(|| format!("lane {name} has not turned for {} s", since.as_secs()))
 }
 

@@ -111,13 +111,19 @@ impl LaneStatus {
 
     /// The lane turns.
     pub fn turned(&self) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turned_at(Instant::now());
+    }
+
+    pub(crate) fn turned_at(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.began);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.last_turn_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// How long ago the lane last turned.
-    pub fn since_turn(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_millis(self.last_turn_ms.load(Ordering::Relaxed)))
+    /// For how long the lane has not turned, at this moment.
+    pub fn since_turn(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last_turn_ms.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.began).saturating_sub(last)
     }
 
     pub(super) fn set_caught_up(&self, caught_up: bool) {
