@@ -545,51 +545,57 @@ fn decide_event(
     effects: &mut Effects,
 ) -> (Verdict, Vec<(ReceiptKey, Receipt)>) {
     let Deciding { programme, retention, renderer, outside, at, made } = deciding;
-    match rules::apply(programme, account, event, retention, outside) {
-        Ok(mut outcome) => {
-            let own = Receipt { at: (*at).clone(), fingerprint: event.fingerprint, record: None };
-            let mut records: Vec<(ReceiptKey, Receipt)> = Vec::with_capacity(outcome.records.len());
-            for (key, json) in outcome.records.drain(..) {
-                if let Some((_, receipt)) = records.iter_mut().find(|(known, _)| *known == key) {
-                    receipt.record = Some(json);
-                    continue;
-                }
-                let receipt = made(&key).unwrap_or_else(|| own.clone());
-                records.push((key, Receipt { record: Some(json), ..receipt }));
-            }
-            // In the order of their keys: the same decision is the same bytes.
-            records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-            let mut left = outcome.applied.first().map(|_| left_receipts(event, &outcome, &own, &records));
-            let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
-            effects.unsure(programme, &outcome.unsure);
-            for applied in &outcome.applied {
-                effects.applied(applied);
-                let channel = match applied.change {
-                    Change::Entry(_) | Change::Noted(_) => Channel::Awards,
-                    Change::Tier(_) => Channel::TierChanges,
-                };
-                let mut payload = renderer.change(event, applied, &programme.version, left.take().as_ref());
-                Chain::seal(&mut account.chain, &mut payload);
-                rendered.push((channel, event.member.clone(), payload));
-            }
-            rendered.extend(outcome.messages.iter().map(|message| {
-                let channel = match message {
-                    Message::Unclaimed(_) => Channel::Unclaimed,
-                    _ => Channel::Internal,
-                };
-                (channel, message.addressee(&event.member).clone(), renderer.message(event, message))
-            }));
-            let rules::Outcome { once, draws, returns, .. } = outcome;
-            (Verdict::Applied { rendered, once, draws, returns }, records)
+    let mut outcome = match rules::apply(programme, account, event, retention, outside) {
+        Ok(outcome) => outcome,
+        Err(refusal) => return (refused(&refusal, account), Vec::new()),
+    };
+    let own = Receipt { at: (*at).clone(), fingerprint: event.fingerprint, record: None };
+    let mut records: Vec<(ReceiptKey, Receipt)> = Vec::with_capacity(outcome.records.len());
+    for (key, json) in outcome.records.drain(..) {
+        if let Some((_, receipt)) = records.iter_mut().find(|(known, _)| *known == key) {
+            receipt.record = Some(json);
+            continue;
         }
-        Err(Refusal::Overflow(overflow)) => {
+        let receipt = made(&key).unwrap_or_else(|| own.clone());
+        records.push((key, Receipt { record: Some(json), ..receipt }));
+    }
+    // In the order of their keys: the same decision is the same bytes.
+    records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let mut left = outcome.applied.first().map(|_| left_receipts(event, &outcome, &own, &records));
+    let mut rendered = Vec::with_capacity(outcome.applied.len() + outcome.messages.len());
+    effects.unsure(programme, &outcome.unsure);
+    for applied in &outcome.applied {
+        effects.applied(applied);
+        let channel = match applied.change {
+            Change::Entry(_) | Change::Noted(_) => Channel::Awards,
+            Change::Tier(_) => Channel::TierChanges,
+        };
+        let mut payload = renderer.change(event, applied, &programme.version, left.take().as_ref());
+        Chain::seal(&mut account.chain, &mut payload);
+        rendered.push((channel, event.member.clone(), payload));
+    }
+    rendered.extend(outcome.messages.iter().map(|message| {
+        let channel = match message {
+            Message::Unclaimed(_) => Channel::Unclaimed,
+            _ => Channel::Internal,
+        };
+        (channel, message.addressee(&event.member).clone(), renderer.message(event, message))
+    }));
+    let rules::Outcome { once, draws, returns, .. } = outcome;
+    (Verdict::Applied { rendered, once, draws, returns }, records)
+}
+
+/// What becomes of an event that the rules refuse.
+fn refused(refusal: &Refusal, account: &Account) -> Verdict {
+    match refusal {
+        Refusal::Overflow(overflow) => {
             let detail = format!("{overflow}: the account has {} points", account.available);
-            (Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail)), Vec::new())
+            Verdict::Rejected(Rejected::new(Reason::PointsOverflow, detail))
         }
-        Err(refusal @ Refusal::TooManyWaiting) => {
-            (Verdict::Rejected(Rejected::new(Reason::TooManyWaiting, refusal.to_string())), Vec::new())
+        Refusal::TooManyWaiting => {
+            Verdict::Rejected(Rejected::new(Reason::TooManyWaiting, refusal.to_string()))
         }
-        Err(refusal @ Refusal::Unreadable { .. }) => (Verdict::Unreadable(refusal.to_string()), Vec::new()),
+        Refusal::Unreadable { .. } => Verdict::Unreadable(refusal.to_string()),
     }
 }
 
