@@ -138,11 +138,14 @@ impl Watchdog {
             self.awake_since = now;
         }
         self.looked = now;
-        let awake = now.saturating_duration_since(self.awake_since);
-        let hangs = |lane: &&Arc<LaneStatus>| awake.min(lane.since_turn(now)) >= self.limit;
-        let lane = lanes.iter().find(hangs)?;
-        let why = lane.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
-        Some(format!("lane {} has not turned for {} s{why}", lane.name, lane.since_turn(now).as_secs()))
+        if now.saturating_duration_since(self.awake_since) < self.limit {
+            return None;
+        }
+        lanes.iter().find_map(|lane| {
+            let hangs = lane.hangs(self.limit, now)?;
+            let why = lane.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+            Some(hangs + &why)
+        })
     }
 }
 

@@ -81,7 +81,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     reload.take_up();
     let connections = Connections { kafka, stores };
     let worker = Worker::start(*lanes, &setup.lane_settings(), &metrics, connections);
-    state.set_lanes(worker.statuses());
+    let statuses = worker.statuses();
+    state.set_lanes(statuses.clone());
     let began = Instant::now();
     let mut idle_since: Option<Instant> = None;
     let mut no_input = None;
@@ -95,7 +96,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         if worker.has_ended() {
             break "a lane ended";
         }
-        hangs = watchdog.look(&worker.statuses(), Instant::now());
+        hangs = watchdog.look(&statuses, Instant::now());
         if let Some(lane) = &hangs {
             tracing::error!(
                 why = lane,
@@ -106,7 +107,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         reload.take_up();
         credentials.take_up();
         if args.until_idle {
-            no_input = worker.statuses().iter().find_map(|lane| Some((lane.name.clone(), lane.no_input()?)));
+            no_input = statuses.iter().find_map(|lane| Some((lane.name.clone(), lane.no_input()?)));
             if no_input.is_some() {
                 break "a lane takes no input";
             }

@@ -65,8 +65,7 @@ fn dead(lane: &Arc<LaneStatus>) -> Option<String> {
     if lane.has_ended() {
         return Some(format!("lane {name} has ended by itself"));
     }
-    let since = lane.since_turn(Instant::now());
-    (since >= HANGS_AFTER).then(|| format!("lane {name} has not turned for {} s", since.as_secs()))
+    lane.hangs(HANGS_AFTER, Instant::now())
 }
 
 /// Why this lane cannot work now.

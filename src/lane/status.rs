@@ -120,10 +120,11 @@ impl LaneStatus {
         self.last_turn_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// For how long the lane has not turned, at this moment.
-    pub fn since_turn(&self, now: Instant) -> Duration {
+    /// Says for how long the lane has not turned at this moment, if it is as long as `limit`.
+    pub fn hangs(&self, limit: Duration, now: Instant) -> Option<String> {
         let last = Duration::from_millis(self.last_turn_ms.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.began).saturating_sub(last)
+        let since = now.saturating_duration_since(self.began).saturating_sub(last);
+        (since >= limit).then(|| format!("lane {} has not turned for {} s", self.name, since.as_secs()))
     }
 
     pub(super) fn set_caught_up(&self, caught_up: bool) {
