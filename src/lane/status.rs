@@ -193,8 +193,7 @@ impl LaneStatus {
         }
     }
 
-    /// librdkafka adds consumed offsets to a transaction without any limit of time where the group's coordinator is
-    /// down and no other is elected: the lane cannot say so itself meanwhile.
+    /// A call inside a transaction may take longer than what is told of Kafka otherwise: the lane cannot say so itself meanwhile.
     fn silence_of_kafka(&self) -> Option<String> {
         let since = (*self.asked_kafka.lock().ok()?)?.elapsed();
         (since >= SILENT_AFTER).then(|| format!("kafka: no answer for {} s", since.as_secs()))

@@ -220,8 +220,6 @@ fn on_a_cluster_of_redis_workers_that_are_killed_count_every_event_once() {
 fn three_brokers_that_are_restarted_one_after_the_other_are_no_loss() {
     let _turn = alone();
     let mut world = World::start(3, Store::single(), 6);
-    // See docs/guarantees.md of a coordinator that moves.
-    world.restarts_the_hung = true;
     for broker in 0..3 {
         world.run_for(seconds(3));
         world.kafka.stop(broker);
@@ -237,8 +235,6 @@ fn three_brokers_that_are_restarted_one_after_the_other_are_no_loss() {
 fn while_two_of_three_brokers_are_away_nothing_is_acknowledged_and_nothing_is_lost() {
     let _turn = alone();
     let mut world = World::start_with_controllers(3, 1, Store::single(), 10);
-    // See docs/guarantees.md of a coordinator that moves.
-    world.restarts_the_hung = true;
     // The one that is left is the controller and takes the others out of what is in sync; or nobody can.
     for (away, left) in [([1, 2], "with"), ([0, 1], "without")] {
         world.run_for(seconds(3));

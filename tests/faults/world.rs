@@ -102,8 +102,6 @@ pub struct World {
     upstream: Option<Upstream>,
     /// How many records Kafka has taken from upstream.
     accepted: u64,
-    /// Whether a worker whose /livez says no is started anew, as whoever runs it in earnest does. Without, it is a failure.
-    pub restarts_the_hung: bool,
 }
 
 impl World {
@@ -141,7 +139,6 @@ impl World {
             rng: Rng::new(seed),
             upstream: Some(Upstream::new(seed)),
             accepted: 0,
-            restarts_the_hung: false,
         };
         world.load_again();
         world
@@ -242,40 +239,13 @@ impl World {
     }
 
     pub fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + self.patience();
-        while self.restarts_the_hung && Instant::now() < deadline {
-            self.restart_the_hung();
-            if self.workers.iter().flatten().all(|worker| worker.get("/readyz").0 == 200) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
         self.wait_for_readiness(200, "ready");
-    }
-
-    fn restart_the_hung(&mut self) {
-        if !self.restarts_the_hung {
-            return;
-        }
-        for worker in 0..self.workers.len() {
-            let (status, why) = self.worker(worker).get("/livez");
-            if status == 503 {
-                println!("worker {worker} is started anew: {why}");
-                self.kill_worker(worker);
-                self.start_worker(worker);
-            }
-        }
-    }
-
-    fn patience(&self) -> Duration {
-        // A worker says after a minute that it hangs.
-        if self.restarts_the_hung { 3 * PATIENCE } else { PATIENCE }
     }
 
     /// All workers are asked all the time: what one says may not last until another has said it.
     fn wait_for_readiness(&mut self, wanted: u16, said: &str) {
         self.assert_no_worker_has_ended();
-        let deadline = Instant::now() + self.patience();
+        let deadline = Instant::now() + PATIENCE;
         let wait = |number: usize, worker: &Worker| {
             loop {
                 let (status, body) = worker.get("/readyz");
@@ -335,7 +305,8 @@ impl World {
     fn finish(mut self, gaps: Gaps) -> String {
         let settled = self.settle_down(gaps);
         for worker in self.workers.drain(..).flatten() {
-            assert_eq!(worker.terminate(), Exit::Code(0));
+            let (exit, log) = worker.terminate_and_tell();
+            assert_eq!(exit, Exit::Code(0), "{}", tail(&log));
         }
         settled
     }
@@ -391,10 +362,9 @@ impl World {
         for (topic, partition, offset) in records.keys() {
             wanted.insert((topic.clone(), *partition), offset + 1);
         }
-        let deadline = Instant::now() + self.patience();
+        let deadline = Instant::now() + PATIENCE;
         loop {
             self.assert_no_worker_has_ended();
-            self.restart_the_hung();
             let committed = self.kafka.committed(GROUP, &wanted);
             if wanted.iter().all(|(partition, offset)| committed.get(partition) >= Some(offset)) {
                 return;

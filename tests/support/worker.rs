@@ -159,6 +159,12 @@ impl Worker {
         self.ends()
     }
 
+    /// The same, and what it said.
+    pub fn terminate_and_tell(self) -> (Exit, String) {
+        self.signal("-TERM");
+        self.wait()
+    }
+
     /// How it ends by itself, and what it said.
     pub fn wait(mut self) -> (Exit, String) {
         let exit = self.ends();

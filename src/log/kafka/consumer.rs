@@ -3,6 +3,7 @@
 //! An eager group revokes everything before it assigns anew. So a rebalance always means the same here:
 //! forget what was gathered, ask for the committed offsets, begin exactly there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -35,7 +36,7 @@ pub(super) struct Reader {
     /// The generation that owns what is owned. Kept from the assignment, not asked for at each
     /// transaction: whatever happens to the membership meanwhile, a transaction goes out under the
     /// generation that its records were read in, or is refused.
-    generation: Option<ConsumerGroupMetadata>,
+    generation: Option<Arc<ConsumerGroupMetadata>>,
     /// Whether the group has said what this lane owns (perhaps nothing).
     joined: bool,
     /// Partitions that were paused and not resumed since. librdkafka keeps a partition paused also when
@@ -175,7 +176,7 @@ impl Reader {
     }
 
     /// The generation that consumed positions are committed under, if this lane has one.
-    pub(super) fn generation(&self) -> Option<&ConsumerGroupMetadata> {
+    pub(super) fn generation(&self) -> Option<&Arc<ConsumerGroupMetadata>> {
         self.generation.as_ref()
     }
 
@@ -238,9 +239,9 @@ impl Reader {
     /// an assignment as lost in the same step in which it forgets its membership, so metadata that are
     /// not lost afterwards are those of the assignment. Without any, transactions are refused here: the
     /// broker takes offsets that come without a member and a generation from anybody.
-    fn current_generation(&self) -> Option<ConsumerGroupMetadata> {
+    fn current_generation(&self) -> Option<Arc<ConsumerGroupMetadata>> {
         let metadata = self.consumer.group_metadata();
-        if self.consumer.assignment_lost() { None } else { metadata }
+        if self.consumer.assignment_lost() { None } else { metadata.map(Arc::new) }
     }
 
     /// Asks for the offsets of what is pending and begins to read there.

@@ -25,7 +25,13 @@ pub struct MockError {
 impl MockBroker {
     /// Starts one with these topics and numbers of partitions.
     pub fn start(topics: &[(&str, i32)]) -> Result<Self, MockError> {
-        let cluster = MockCluster::new(1).map_err(|cause| MockError { doing: "starting".into(), cause })?;
+        Self::start_of(1, topics)
+    }
+
+    /// The same with more brokers than one.
+    pub(super) fn start_of(brokers: i32, topics: &[(&str, i32)]) -> Result<Self, MockError> {
+        let cluster =
+            MockCluster::new(brokers).map_err(|cause| MockError { doing: "starting".into(), cause })?;
         for (topic, partitions) in topics {
             cluster
                 .create_topic(topic, *partitions, 1)

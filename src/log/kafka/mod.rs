@@ -30,6 +30,7 @@ mod group;
 mod mock;
 mod oauth;
 mod offsets;
+mod offsets_call;
 mod producer;
 mod publisher;
 mod records;

@@ -5,6 +5,7 @@
 //! for first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -16,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::archive::usual_partition;
 use super::context::ProducerNotes;
+use super::offsets_call::{LeftBehind, OffsetsCaller};
 use super::publisher::Placed;
 use super::settings::KafkaSettings;
 use super::triage;
@@ -26,7 +28,8 @@ use crate::types::TopicName;
 pub(super) struct Writer {
     settings: KafkaSettings,
     transaction_timeout: Duration,
-    producer: Option<BaseProducer<ProducerNotes>>,
+    producer: Option<OffsetsCaller>,
+    left_behind: LeftBehind,
     /// The number of the credentials that it was made with.
     number: u64,
     /// Whether any of them was ready: a login that is refused later passes, as for who is connected.
@@ -77,6 +80,7 @@ impl Writer {
             settings: settings.clone(),
             transaction_timeout: settings.transaction_timeout(),
             producer: None,
+            left_behind: LeftBehind::default(),
             number: 0,
             was_ready: false,
             state: State::Lost,
@@ -93,9 +97,11 @@ impl Writer {
             self.producer = None;
             let notes = ProducerNotes::new(self.settings.credentials.token());
             let made = self.settings.producer()?.create_with_context(notes);
-            self.producer = Some(
-                made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?,
-            );
+            let made =
+                made.map_err(|error| LogError::Broken(format!("the producer cannot be made: {error}")))?;
+            self.producer = Some(OffsetsCaller::begin(made).map_err(|error| {
+                LogError::Retriable(format!("the producer's thread does not start: {error}"))
+            })?);
             self.state = State::Made;
             self.number = number;
         }
@@ -255,9 +261,9 @@ impl Writer {
     pub(super) fn send_offsets(
         &mut self,
         positions: &[Position],
-        generation: Option<&ConsumerGroupMetadata>,
+        generation: Option<&Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), LogError> {
-        let (producer, _) = self.open()?;
+        self.open()?;
         if positions.is_empty() {
             return Ok(());
         }
@@ -273,9 +279,17 @@ impl Writer {
             })?;
             entry.set_metadata(&position.metadata);
         }
-        producer
-            .send_offsets_to_transaction(&list, generation, ASK_FOR)
-            .map_err(|error| self.of_error(&error, "sending the consumed offsets"))
+        let doing = "sending the consumed offsets";
+        let caller = self.producer.as_ref().ok_or_else(lost)?;
+        let Ok(answer) = caller.send(list, generation, &mut self.left_behind) else {
+            if let Some(caller) = self.producer.take() {
+                caller.leave_behind(&mut self.left_behind);
+            }
+            self.state = State::Lost;
+            let why = "librdkafka does not come back; the group's coordinator has gone away or moves";
+            return Err(LogError::ProducerLost(format!("{doing}: {why}")));
+        };
+        answer.map_err(|error| self.of_error(&error, doing))
     }
 
     /// See [`crate::log::Log::commit`].
@@ -420,7 +434,7 @@ impl Writer {
     }
 
     fn producer(&self) -> Result<&BaseProducer<ProducerNotes>, LogError> {
-        self.producer.as_ref().ok_or_else(lost)
+        self.producer.as_ref().map(OffsetsCaller::producer).ok_or_else(lost)
     }
 
     fn ready(&self) -> Result<&BaseProducer<ProducerNotes>, LogError> {

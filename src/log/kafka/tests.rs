@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rdkafka::mocking::MockCoordinator;
 use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Answer};
 
 use super::*;
@@ -156,6 +157,35 @@ fn a_generation_that_is_gone_aborts_and_fences_nobody() {
         log.send_offsets(&after(&record)).unwrap();
         log.commit().unwrap();
     }
+}
+
+#[test]
+fn a_coordinator_that_goes_away_inside_a_transaction_costs_the_producer_and_not_the_lane() {
+    let broker = MockBroker::start_of(2, &[(IN, 2), (OUT, 2)]).unwrap();
+    let cluster = broker.cluster();
+    cluster.coordinator(MockCoordinator::Transaction("t".into()), 1).unwrap();
+    cluster.coordinator(MockCoordinator::Group("g".into()), 2).unwrap();
+    for topic in [IN, OUT] {
+        (0..2).for_each(|partition| cluster.partition_leader(topic, partition, Some(1)).unwrap());
+    }
+    let mut log = opened(&broker);
+    log.commit().unwrap();
+    let record = read(&mut log, 1).remove(0);
+    log.begin().unwrap();
+    log.send(&records(OUT, 1)).unwrap();
+    log.arrive().unwrap();
+    cluster.broker_down(2).unwrap();
+    // librdkafka does not come back from this by itself.
+    let lost = log.send_offsets(&after(&record));
+    assert!(matches!(&lost, Err(LogError::ProducerLost(why)) if why.contains("coordinator")), "{lost:?}");
+    assert!(matches!(log.abort(), Err(LogError::ProducerLost(_))));
+    log.replace_producer().unwrap();
+
+    cluster.broker_up(2).unwrap();
+    log.begin().unwrap();
+    log.send(&records(OUT, 1)).unwrap();
+    log.send_offsets(&after(&record)).unwrap();
+    log.commit().unwrap();
 }
 
 #[test]
