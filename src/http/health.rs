@@ -74,12 +74,11 @@ fn idle(lane: &Arc<LaneStatus>) -> Option<String> {
     if lane.is_stopping() {
         return Some(format!("lane {name} is told to stop"));
     }
-    let trouble = || lane.trouble().map(|why| format!("lane {name}: {why}"));
     // A lane that hangs says what in, where that is known.
-    dead(lane)
-        .map(|hangs| [Some(hangs), trouble()].into_iter().flatten().collect::<Vec<_>>().join("; "))
-        .or_else(trouble)
-        .or_else(|| {
-            lane.partitions().is_none().then(|| format!("lane {name} has no partitions assigned yet"))
-        })
+    let trouble = lane.trouble().map(|why| format!("lane {name}: {why}"));
+    let reasons: Vec<String> = dead(lane).into_iter().chain(trouble).collect();
+    if !reasons.is_empty() {
+        return Some(reasons.join("; "));
+    }
+    lane.partitions().is_none().then(|| format!("lane {name} has no partitions assigned yet"))
 }

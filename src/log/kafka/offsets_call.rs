@@ -42,7 +42,7 @@ impl OffsetsCaller {
     /// Begins the thread.
     pub(super) fn begin(producer: BaseProducer<ProducerNotes>) -> std::io::Result<Self> {
         let producer = Arc::new(producer);
-        let (calls, to_make) = sync_channel::<Call>(0);
+        let (calls, to_make) = sync_channel::<Call>(1);
         let (answered, answers) = sync_channel(1);
         let over = Arc::clone(&producer);
         let make_all = move || {
