@@ -141,11 +141,7 @@ impl Watchdog {
         if now.saturating_duration_since(self.awake_since) < self.limit {
             return None;
         }
-        lanes.iter().find_map(|lane| {
-            let hangs = lane.hangs(self.limit, now)?;
-            let why = lane.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
-            Some(hangs + &why)
-        })
+        lanes.iter().find_map(|lane| lane.hangs(self.limit, now))
     }
 }
 

@@ -74,11 +74,7 @@ fn idle(lane: &Arc<LaneStatus>) -> Option<String> {
     if lane.is_stopping() {
         return Some(format!("lane {name} is told to stop"));
     }
-    // A lane that hangs says what in, where that is known.
-    let trouble = lane.trouble().map(|why| format!("lane {name}: {why}"));
-    let reasons: Vec<String> = dead(lane).into_iter().chain(trouble).collect();
-    if !reasons.is_empty() {
-        return Some(reasons.join("; "));
-    }
-    lane.partitions().is_none().then(|| format!("lane {name} has no partitions assigned yet"))
+    dead(lane).or_else(|| lane.trouble().map(|why| format!("lane {name}: {why}"))).or_else(|| {
+        lane.partitions().is_none().then(|| format!("lane {name} has no partitions assigned yet"))
+    })
 }

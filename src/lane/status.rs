@@ -120,11 +120,15 @@ impl LaneStatus {
         self.last_turn_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// Says for how long the lane has not turned at this moment, if it is as long as `limit`.
+    /// Says for how long the lane has not turned at this moment, if it is as long as `limit`, and in what it stands still, where
+    /// that is known.
     pub fn hangs(&self, limit: Duration, now: Instant) -> Option<String> {
         let last = Duration::from_millis(self.last_turn_ms.load(Ordering::Relaxed));
         let since = now.saturating_duration_since(self.began).saturating_sub(last);
-        (since >= limit).then(|| format!("lane {} has not turned for {} s", self.name, since.as_secs()))
+        (since >= limit).then(|| {
+            let why = self.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("lane {} has not turned for {} s{why}", self.name, since.as_secs())
+        })
     }
 
     pub(super) fn set_caught_up(&self, caught_up: bool) {

@@ -15,20 +15,18 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::ProducerNotes;
+use super::producer::ASK_FOR;
 
-type Owned = Arc<BaseProducer<ProducerNotes>>;
 type Call = (TopicPartitionList, Arc<ConsumerGroupMetadata>);
 
-/// How long librdkafka is told to take, for those of its waits that keep to it.
-const ASK_FOR: Duration = Duration::from_secs(5);
-/// How long it is waited for.
+/// How long a call is waited for. librdkafka is told to take [`ASK_FOR`], which some of its waits keep to.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// So many may be left behind at a time, each with its threads and connections. Then the last is waited for without a limit.
 const LEFT_BEHIND_AT_MOST: usize = 8;
 
 /// A producer, and the thread that sends consumed offsets over it.
 pub(super) struct OffsetsCaller {
-    producer: Owned,
+    producer: Arc<BaseProducer<ProducerNotes>>,
     /// Nothing once it ends.
     calls: Option<SyncSender<Call>>,
     answers: Receiver<KafkaResult<()>>,

@@ -52,7 +52,7 @@ enum State {
 
 /// One call to the coordinator. A call that timed out goes on in the background and is taken up again
 /// by the next.
-const ASK_FOR: Duration = Duration::from_secs(5);
+pub(super) const ASK_FOR: Duration = Duration::from_secs(5);
 /// How long one is asked who knows what is only good for speed.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Somewhat less than `batch.size`, which bounds a request to a partition.
